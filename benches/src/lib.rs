@@ -1,0 +1,1 @@
+//! Benchmarks of Cadenza against peers and physical floors.

@@ -1,0 +1,1 @@
+//! Open a policy bundle and run its networks without allocating

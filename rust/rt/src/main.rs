@@ -1,0 +1,2 @@
+//! The robot-side command line of Cadenza, without Python.
+fn main() {}

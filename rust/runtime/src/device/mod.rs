@@ -1,0 +1,125 @@
+//! What the loop needs from a robot, real or simulated. One file per transport stands beside this one.
+
+use crate::state::{Command, State};
+
+/// What a device says about itself after [`Device::connect`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceInfo {
+    /// Kind, as in `device.kind` of robot.toml.
+    pub name: &'static str,
+    /// Whether commands move something: parity must have passed before such a device is enabled.
+    pub moves: bool,
+    /// Names of the objects that it reports, in the order of [`State::objects`].
+    pub objects: Vec<String>,
+}
+
+/// How fresh a state is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Freshness {
+    /// Grows with each new measurement; equal numbers are the same measurement.
+    pub sequence: u64,
+    /// Clock reading when the oldest joint of the state was measured, ns.
+    pub stamp_ns: i64,
+    /// One bit for each joint that did not answer in the last cycle.
+    pub stale_joints: u64,
+    /// The device has nothing more to give (the end of a replayed log).
+    pub finished: bool,
+}
+
+/// How to stop the motors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Hold the measured position.
+    Hold,
+    /// No stiffness, damping only.
+    Damp,
+    /// Motors off.
+    Off,
+}
+
+/// Why a device could not be opened, enabled or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The transport failed.
+    #[error("{device}: {what}")]
+    Io {
+        /// Kind of device.
+        device: &'static str,
+        /// What happened.
+        what: String,
+    },
+    /// The device's configuration is not usable.
+    #[error("{device}: {what}")]
+    Config {
+        /// Kind of device.
+        device: &'static str,
+        /// What is wrong, with the value.
+        what: String,
+    },
+    /// The joint stands too far from where it would be held.
+    #[error("joint {joint} is at {measured} rad, the hold command says {hold} rad (window {window} rad)")]
+    NotAtHold {
+        /// Joint name.
+        joint: String,
+        /// Measured position.
+        measured: f64,
+        /// Commanded position.
+        hold: f64,
+        /// Largest difference accepted.
+        window: f64,
+    },
+}
+
+/// What a device reports while it runs. One table in [`crate::safety`] maps each to a reason and a level.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum DeviceFault {
+    /// A joint lost its replies.
+    JointSilent {
+        /// Joint, robot order.
+        joint: u16,
+        /// Replies lost in a row.
+        lost: u32,
+    },
+    /// Nothing answers.
+    BusSilent {
+        /// For how long, ms.
+        for_ms: u32,
+    },
+    /// A motor is too hot.
+    Overheated {
+        /// Joint, robot order.
+        joint: u16,
+        /// Measured, °C.
+        celsius: f32,
+        /// Limit, °C.
+        limit: f32,
+    },
+    /// A fault in the vendor's own numbering.
+    Vendor {
+        /// Joint, robot order.
+        joint: u16,
+        /// The vendor's code.
+        code: u32,
+    },
+}
+
+/// A robot as the loop sees it: everything in robot order and SI units.
+///
+/// `read` and `write` run on the control thread: they must not allocate, lock or block beyond the control period.
+/// The other methods may block.
+pub trait Device: Send {
+    /// What the device is.
+    fn info(&self) -> &DeviceInfo;
+    /// Opens the device. Only reads: nothing moves, and torque is neither switched on nor off.
+    fn connect(&mut self) -> Result<(), DeviceError>;
+    /// Switches the motors on, holding `hold`. Refused when a joint is more than 0.05 rad away from it.
+    fn enable(&mut self, hold: &Command) -> Result<(), DeviceError>;
+    /// Fills `out` with the newest measurement (`q`, `dq`, `tau`, `temp`, `imu`, `base`, `objects`, `estop`).
+    fn read(&mut self, out: &mut State) -> Result<Freshness, DeviceFault>;
+    /// Sends one command.
+    fn write(&mut self, command: &Command) -> Result<(), DeviceFault>;
+    /// Stops the motors. Idempotent, callable in every state.
+    fn stop(&mut self, how: Stop) -> Result<(), DeviceFault>;
+}

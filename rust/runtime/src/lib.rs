@@ -1,0 +1,1 @@
+//! The real-time loop between a policy and the motors

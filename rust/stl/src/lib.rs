@@ -1,0 +1,1 @@
+//! Signal Temporal Logic: parse, evaluate offline, monitor online
