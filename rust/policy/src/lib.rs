@@ -1,1 +1,3 @@
 //! Open a policy bundle and run its networks without allocating
+
+pub mod manifest;

@@ -1,1 +1,11 @@
 //! The real-time loop between a policy and the motors
+
+pub mod action;
+pub mod config;
+pub mod control;
+pub mod device;
+pub mod log;
+pub mod robot;
+pub mod safety;
+pub mod state;
+pub mod timing;

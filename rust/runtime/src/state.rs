@@ -143,7 +143,17 @@ impl Command {
     pub fn off(n: usize) -> Self {
         assert!(n <= MAX_JOINTS, "{n} joints, at most {MAX_JOINTS}");
         let zero = [0.0; MAX_JOINTS];
-        Self { tick: 0, epoch: 0, n: n as u16, level: Level::Off, q: zero, dq: zero, kp: zero, kd: zero, tau: zero }
+        Self {
+            tick: 0,
+            epoch: 0,
+            n: n as u16,
+            level: Level::Off,
+            q: zero,
+            dq: zero,
+            kp: zero,
+            kd: zero,
+            tau: zero,
+        }
     }
 
     /// Number of joints in use.
@@ -154,6 +164,8 @@ impl Command {
     /// Whether every number of every joint in use is finite.
     pub fn is_finite(&self) -> bool {
         let n = self.joints();
-        [&self.q, &self.dq, &self.kp, &self.kd, &self.tau].iter().all(|a| a[..n].iter().all(|x| x.is_finite()))
+        [&self.q, &self.dq, &self.kp, &self.kd, &self.tau]
+            .iter()
+            .all(|a| a[..n].iter().all(|x| x.is_finite()))
     }
 }

@@ -1,0 +1,62 @@
+//! The run's knobs: one set of fields for TOML, Python and the command line, with their defaults in one place.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How a bundle is run. What is true of the robot stands in robot.toml instead.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Length of the run in seconds of the loop's clock, counted from arming; without end when absent.
+    pub seconds: Option<f64>,
+    /// Log file (MCAP); nothing is recorded when absent.
+    pub record: Option<PathBuf>,
+    /// Run on the virtual clock: no sleeping, one period for each tick, the same bytes for the same input.
+    pub virtual_clock: bool,
+    /// Full pipeline, motors never enabled; commands go to the log only.
+    pub dry_run: bool,
+    /// How the policy's rate becomes the control rate.
+    pub upsample: Upsample,
+    /// Control ticks between two monitor steps are the monitor's own `dt`; commands between two records of `/tick`.
+    pub record_every: u32,
+    /// Real-time priority asked for (SCHED_FIFO).
+    pub priority: u8,
+    /// Core to pin the control thread to.
+    pub core: Option<usize>,
+    /// Time before a deadline from which the loop spins instead of sleeping, µs.
+    pub spin_us: u32,
+    /// Refuse to run when the real-time set-up is degraded.
+    pub require_rt: bool,
+    /// Arm as soon as the checks pass, without waiting for the operator.
+    pub arm: bool,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            seconds: None,
+            record: None,
+            virtual_clock: false,
+            dry_run: false,
+            upsample: Upsample::Hold,
+            record_every: 1,
+            priority: 80,
+            core: None,
+            spin_us: 0,
+            require_rt: false,
+            arm: true,
+        }
+    }
+}
+
+/// How the policy's rate becomes the control rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Upsample {
+    /// Hold each action for its policy step.
+    #[default]
+    Hold,
+    /// Straight line between two actions; needs a horizon of at least 2.
+    Linear,
+}

@@ -1,0 +1,3 @@
+//! Recording and reading of runs: ring → writer thread → MCAP, and back.
+
+pub mod entry;

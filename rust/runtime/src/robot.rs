@@ -1,0 +1,200 @@
+//! What is true of a robot: `robot.toml`, read strictly.
+
+use std::path::PathBuf;
+
+/// A robot: joints, limits, rates and safety, in the order of its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Robot {
+    /// Name.
+    pub name: String,
+    /// Where robot.toml lies.
+    pub path: PathBuf,
+    /// The text of robot.toml, carried into the log.
+    pub text: String,
+    /// MuJoCo model, an absolute path.
+    pub model: Option<PathBuf>,
+    /// The device that moves it.
+    pub device: DeviceConfig,
+    /// Control rate, Hz.
+    pub control_hz: f64,
+    /// Inertial measurement, if present.
+    pub imu: Option<ImuConfig>,
+    /// Thresholds of the safety gate.
+    pub safety: SafetyConfig,
+    /// Named frames.
+    pub frames: Vec<FrameConfig>,
+    /// Joints; their order is the order everywhere in memory.
+    pub joints: Vec<Joint>,
+    /// Monitors beside those of the bundle.
+    pub monitors: Vec<RobotMonitor>,
+}
+
+/// `[device]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceConfig {
+    /// `sim | replay | null | link | feetech | dynamixel | mit_can | unitree`.
+    pub kind: String,
+    /// Serial port, CAN interface or address.
+    pub port: Option<String>,
+    /// Bits per second.
+    pub baud: Option<u32>,
+    /// Bus cycle, s.
+    pub period: Option<f64>,
+    /// Dead-man time of the bus thread, s.
+    pub command_timeout: f64,
+    /// What the bus thread does on silence.
+    pub on_silence: crate::device::Stop,
+    /// What the device does at exit.
+    pub on_exit: crate::device::Stop,
+}
+
+/// `[imu]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImuConfig {
+    /// Rotation from the sensor to the base.
+    pub mount_quat: [f64; 4],
+    /// Body that carries it.
+    pub source: Option<String>,
+}
+
+/// `[safety]`; times in seconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SafetyConfig {
+    /// Age of a state from which the loop holds.
+    pub stale_after: f64,
+    /// Age of a state from which the motors are damped.
+    pub lost_after: f64,
+    /// Largest tilt of the base, rad.
+    pub tilt_max: Option<f64>,
+    /// Largest |command − measured|, rad.
+    pub track_max: f64,
+    /// Control ticks that an exhausted sequence is held.
+    pub hold_ticks: u32,
+    /// Missed periods in a row that are a fault with `overrun = "fault"`.
+    pub max_consecutive_misses: u32,
+    /// What a missed deadline does.
+    pub overrun: Overrun,
+    /// Time in which gains grow from 0 after arming.
+    pub gain_ramp: f64,
+    /// Time in which the policy's authority grows from 0 to 1.
+    pub authority_ramp: f64,
+    /// Where motion starts.
+    pub start: Start,
+    /// What the gate does about too much estimated torque.
+    pub torque_mode: TorqueMode,
+    /// Level of an emergency stop.
+    pub estop_level: crate::safety::Level,
+    /// Time at rest in a soft stop before the motors are damped, s.
+    pub softstop_damp: f64,
+}
+
+/// What a missed deadline does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overrun {
+    /// Jump to the next grid point and count.
+    Skip,
+    /// Soft stop after `max_consecutive_misses`.
+    Fault,
+}
+
+/// Where motion starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From the measured pose.
+    Measured,
+    /// After a limited move to the home pose.
+    Home,
+}
+
+/// What the gate does about too much estimated torque.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TorqueMode {
+    /// Scale gains and feed-forward.
+    Gain,
+    /// Move the target towards the measured position.
+    Target,
+    /// Nothing: the motors limit themselves.
+    Off,
+}
+
+/// `[[frame]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameConfig {
+    /// Name.
+    pub name: String,
+    /// Site of the model.
+    pub site: String,
+}
+
+/// `[[joint]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joint {
+    /// Name, the same in robot.toml, model and bundle.
+    pub name: String,
+    /// Motor.
+    pub motor: Motor,
+    /// Limits.
+    pub limits: Limits,
+    /// Gain caps.
+    pub gains: Gains,
+    /// Home position.
+    pub home: f64,
+    /// Whether the joint turns without end.
+    pub wrap: bool,
+}
+
+/// The motor behind a joint: `joint = sign·(motor/gear) + offset`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Motor {
+    /// Model name.
+    pub model: Option<String>,
+    /// Bus.
+    pub bus: Option<String>,
+    /// Id on its bus.
+    pub id: Option<u32>,
+    /// Direction, ±1.
+    pub sign: f64,
+    /// Motor turns for one joint turn.
+    pub gear: f64,
+    /// Joint position at motor zero.
+    pub offset: f64,
+}
+
+/// What a joint may do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Position range.
+    pub position: [f64; 2],
+    /// Velocity, rad/s.
+    pub velocity: f64,
+    /// Acceleration, rad/s².
+    pub acceleration: f64,
+    /// Jerk, rad/s³; 100·acceleration unless given.
+    pub jerk: f64,
+    /// Effort, N·m.
+    pub effort: f64,
+    /// Change of effort, N·m/s.
+    pub effort_rate: Option<f64>,
+    /// Temperature, °C.
+    pub temperature: Option<f64>,
+}
+
+/// Gain caps of a joint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gains {
+    /// Largest position gain, N·m/rad.
+    pub kp_max: f64,
+    /// Largest velocity gain, N·m·s/rad.
+    pub kd_max: f64,
+    /// Velocity gain while damping.
+    pub kd_damp: f64,
+}
+
+/// `[[monitor]]`: the keys of a bundle's monitor and its formula.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RobotMonitor {
+    /// How it is watched.
+    pub spec: cadenza_policy::manifest::MonitorSpec,
+    /// STL text.
+    pub formula: String,
+}

@@ -1,0 +1,50 @@
+//! The one gate before the motors: levels, reasons, faults.
+
+pub mod reason;
+
+pub use reason::Reason;
+
+/// Level of the safety ladder. Hold is not latched; from SoftStop on the level only grows until an operator resets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Level {
+    /// The policy moves the robot.
+    Run = 0,
+    /// The last target, full gains.
+    Hold = 1,
+    /// Brake to rest, hold, then damp.
+    SoftStop = 2,
+    /// No stiffness, damping only.
+    Damp = 3,
+    /// Motors off.
+    Off = 4,
+}
+
+/// Whether the policy may move the robot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Motors off, states are read.
+    Disarmed = 0,
+    /// Collecting fresh states and checking.
+    Arming = 1,
+    /// Motors on.
+    Armed = 2,
+}
+
+/// Something went wrong at a tick.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fault {
+    /// Control tick.
+    pub tick: u64,
+    /// Why.
+    pub reason: Reason,
+    /// Joint in robot order, or monitor index, or `u16::MAX` when neither applies.
+    pub joint: u16,
+    /// What was seen.
+    pub value: f64,
+    /// What was allowed.
+    pub limit: f64,
+    /// Level that it asks for.
+    pub level: Level,
+}
