@@ -1,0 +1,42 @@
+# make demo   train a small policy, export it, run it in real time, report
+# make test   every test          make lint   every check          make bench   every benchmark
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Absolute, so that tools started from other folders find the environment.
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test lint bench install clean
+
+demo: install
+	cadenza demo
+
+test: install
+	cargo test --workspace --exclude cadenza-bindings --exclude cadenza-benches
+	pytest
+
+lint: install
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	ruff check .
+	ruff format --check .
+	pyright
+
+bench: install
+	$(PYTHON) benches/run.py
+
+# The environment is made once; the extension is rebuilt whenever a source changed (cargo knows).
+install: $(VENV)/.made
+	maturin develop --release --quiet
+
+$(VENV)/.made: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python $(CURDIR)/.ci/requirements.py train dev | $(BIN)/python -m pip install --quiet -r /dev/stdin
+	touch $@
+
+clean:
+	rm -rf target $(VENV) dist
