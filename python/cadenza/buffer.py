@@ -1,8 +1,8 @@
 """Fading replay: a ring whose oldest third fades out of the draws (spec/symphony.md §3.5).
 
-The first `explore_steps` transitions are collected, rewards are divided once by their mean magnitude, and the block
-is tiled to fill the capacity. From then on each new transition overwrites the oldest one, except that a terminal
-transition survives one extra cycle.
+The first `explore_steps` transitions are collected, rewards are divided once by their mean magnitude, and
+the block is tiled to fill the capacity. From then on each new transition overwrites the oldest one, except
+that a terminal transition survives one extra cycle.
 """
 
 import warnings
@@ -125,7 +125,7 @@ class FadingReplay:
             end = self.count + k
             if end > self.explore_steps:
                 raise ValueError(
-                    f"{k} transitions do not fit: {self.count} of {self.explore_steps} exploration steps are stored"
+                    f"{k} transitions do not fit: {self.count} of {self.explore_steps} exploration steps done"
                 )
             self._write(slice(self.count, end), obs, action, reward, next_obs, discount, terminated)
             self.count = end
@@ -178,7 +178,8 @@ class FadingReplay:
             mine, theirs = getattr(self, name)[:count], np.asarray(state[name])
             if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
                 raise ValueError(
-                    f"checkpoint {name} is {theirs.dtype}{list(theirs.shape)}, expected {mine.dtype}{list(mine.shape)}"
+                    f"checkpoint {name} is {theirs.dtype}{list(theirs.shape)}, "
+                    f"expected {mine.dtype}{list(mine.shape)}"
                 )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

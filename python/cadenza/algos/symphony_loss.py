@@ -1,7 +1,8 @@
 """Symphony's loss and its gradient (spec/symphony.md §3.2, §3.3).
 
-First the terms, each with its derivative; then `LossPass`, which puts them together with the networks. Scalars that
-enter an operation are tensors made once: torch converts a Python float on every call, which doubles its cost.
+First the terms, each with its derivative; then `LossPass`, which puts them together with the networks.
+Scalars that enter an operation are tensors made once: torch converts a Python float on every call, which
+doubles its cost.
 """
 
 import math
@@ -11,10 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from cadenza.buffer import Batch
 from cadenza.nn import BlockBatch, BlockShape
+from torch import Tensor
 
 CRITICS = 3
 ALPHA = (math.sqrt(5.0) - 1.0) / 2.0
