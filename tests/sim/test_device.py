@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -119,7 +120,10 @@ def test_sensors_and_base_of_the_robot() -> None:
     assert h["imu"]["gyro"] is None
 
 
-def test_warnings_are_the_counters_of_a_state_beyond_repair() -> None:
+def test_warnings_are_the_counters_of_a_state_beyond_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a file
     model, data = world()
     h = sim_handles(model, data, robot("shoulder"))
     counters = [ctypes.cast(a, ctypes.POINTER(ctypes.c_int32)).contents for a in h["warnings"]]

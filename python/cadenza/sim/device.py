@@ -5,6 +5,9 @@ instead of objects. Whoever hands them over keeps model and data alive and does 
 device runs. Fields and meaning are those of `SimHandles` in `rust/runtime/src/device/sim/handles.rs`.
 """
 
+# MuJoCo comes without type stubs
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
