@@ -144,8 +144,13 @@ class FadingReplay:
             self.head = (self.head + 1) % self.capacity
 
     def sample(self, uniforms: np.ndarray, out: Batch) -> None:
-        """Draw one transition per uniform in [0, 1) with replacement into the float32 arrays of `out`."""
-        assert self._cdf is not None, "sample before tiling"
+        """Draw one transition per uniform in [0, 1) with replacement into the float32 arrays of `out`.
+
+        Raises:
+            RuntimeError: the explored block is not complete.
+        """
+        if self._cdf is None:
+            raise RuntimeError(f"nothing to draw: {self.count} of {self.explore_steps} exploration steps done")
         slots = np.searchsorted(self._cdf, uniforms, side="right")
         slots += self.head
         slots %= self.capacity
@@ -167,6 +172,9 @@ class FadingReplay:
 
     def check_state(self, state: dict[str, Any]) -> None:
         """Raise ValueError, naming the field, when `state` does not fit this buffer; changes nothing."""
+        for name in ("count", "head", "reward_norm", *_ARRAYS):
+            if name not in state:
+                raise ValueError(f"checkpoint lacks buffer.{name}")
         count, head = int(state["count"]), int(state["head"])
         if not (0 <= count < self.explore_steps or count == self.capacity):
             raise ValueError(

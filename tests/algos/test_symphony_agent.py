@@ -95,6 +95,8 @@ def test_final_fall_is_the_last_51_of_1000_steps_and_only_after_exploration():
 def test_updates_due():
     a = agent(explore_steps=8, updates_per_step=3)
     assert a.updates_due(4) == 0
+    with pytest.raises(RuntimeError, match="0 of 8 exploration steps"):
+        a.update()
     explore(a)
     assert a.ready and a.updates_due(4) == 12
     b = agent(explore_steps=8, updates_per_step=3, updates_per_vector_step=5)
@@ -296,6 +298,7 @@ def test_divergence_changes_nothing(poison):
         with pytest.raises(TrainingDiverged) as caught:
             a.update()
     assert caught.value.step == 2 and caught.value.term and not math.isfinite(caught.value.value)
+    assert a.last_batch.obs.shape == (a.config.nodes, a.obs_dim)
     after = a.state_dict(buffer=False)
     for name in ("parameters", "moment1", "moment2", "q_ema"):
         assert torch.equal(before[name].nan_to_num(), after[name].nan_to_num()), name
@@ -319,6 +322,16 @@ def test_a_foreign_checkpoint_is_refused_and_changes_nothing(other, message):
         a.load_state_dict(agent(seed=1, **other).state_dict())
     with pytest.raises(ValueError, match="format"):
         a.load_state_dict(agent().state_dict() | {"format": 99})
+    state = agent(seed=1).state_dict()
+    lost = state["buffer"].pop("protect")
+    with pytest.raises(ValueError, match=r"checkpoint lacks buffer\.protect"):
+        a.load_state_dict(state)
+    state["buffer"]["protect"] = lost
+    del state["moment2"]
+    with pytest.raises(ValueError, match="checkpoint lacks moment2"):
+        a.load_state_dict(state)
+    with pytest.raises(ValueError, match="noise_generator is not a generator state"):
+        a.load_state_dict(agent(seed=1).state_dict() | {"noise_generator": torch.zeros(3, dtype=torch.uint8)})
     assert torch.equal(a.state_dict(buffer=False)["parameters"], before["parameters"])
 
 

@@ -233,7 +233,8 @@ class Symphony:
 
         Raises:
             TrainingDiverged: a loss term or the gradient is not finite; parameters, moments and m are
-                unchanged.
+                unchanged, and `last_batch` holds what was drawn.
+            RuntimeError: exploration is not over.
         """
         draw = self._draw
         torch.rand(draw.uniforms.shape, dtype=torch.float64, generator=self._generator, out=draw.uniforms)
@@ -247,6 +248,11 @@ class Symphony:
         self._step()
         self.updates += 1
         return metrics
+
+    @property
+    def last_batch(self) -> Batch:
+        """The transitions that the last update drew, float32 NumPy arrays, overwritten by the next one."""
+        return self._draw.staging
 
     @torch.inference_mode()
     def loss(self, batch: Batch, noise: Tensor, masks: Sequence[Tensor] = ()) -> Losses:
@@ -380,8 +386,11 @@ class Symphony:
         """Restore `state_dict`. Without "buffer" in it the replay stays as it is.
 
         Raises:
-            ValueError: another format, algorithm, configuration or size; nothing is changed.
+            ValueError: a missing entry, another format, algorithm, configuration or size; nothing is changed.
         """
+        for name in self.state_dict(buffer=False):
+            if name not in state:
+                raise ValueError(f"checkpoint lacks {name}")
         for name, mine in (("format", STATE_FORMAT), ("algorithm", "symphony"), ("obs_dim", self.obs_dim)):
             if state.get(name) != mine:
                 raise ValueError(f"checkpoint {name} is {state.get(name)!r}, expected {mine!r}")
@@ -405,6 +414,11 @@ class Symphony:
                     f"checkpoint {name} is {state[name].dtype}{list(state[name].shape)}, "
                     f"expected {mine.dtype}{list(mine.shape)}"
                 )
+        for name, generator in (("generator", self._generator), ("noise_generator", self._noise_generator)):
+            try:
+                torch.Generator(generator.device).set_state(state[name])
+            except (RuntimeError, TypeError) as error:
+                raise ValueError(f"checkpoint {name} is not a generator state: {error}") from error
         if "buffer" in state:
             self.buffer.load_state_dict(state["buffer"])
         for name, mine in tensors.items():
