@@ -228,6 +228,10 @@ impl SimDevice {
     fn drive(&mut self, command: &Command) {
         let off = self.drive == Drive::Commands && command.level == Level::Off;
         let drive = if off { Drive::Off } else { self.drive };
+        if off {
+            // A hold that follows must not stiffen what is limp.
+            (self.kp, self.kd) = ([0.0; MAX_JOINTS], [0.0; MAX_JOINTS]);
+        }
         for i in 0..self.joints() {
             let (u, kp, kd) = match drive {
                 Drive::Commands => {
@@ -284,6 +288,7 @@ impl Device for SimDevice {
             return Err(DeviceError::Io { device: NAME, what: "the simulated physics diverged".into() });
         }
         check_hold(NAME, &self.robot, &self.positions()[..self.joints()], hold)?;
+        (self.kp, self.kd) = (hold.kp, hold.kd);
         self.drive = Drive::Commands;
         Ok(())
     }

@@ -186,6 +186,20 @@ fn stop_never_switches_motors_on() {
     rig.device.enable(&again).unwrap();
     rig.device.write(&again).unwrap();
     assert_eq!(rig.physics().bias[..3], [0.0, -60.0, -6.0]);
+
+    // Nor does it stiffen joints that commands have left limp.
+    rig.device.write(&Command::off(1)).unwrap();
+    rig.device.stop(Stop::Hold).unwrap();
+    rig.device.write(&again).unwrap();
+    assert_eq!(rig.physics().bias[..3], [0.0; 3]);
+
+    // Before the first command the gains are those of the hold that switched the motors on.
+    let mut again = hold(&mut rig, 40.0, 4.0);
+    rig.device.enable(&again).unwrap();
+    rig.device.stop(Stop::Hold).unwrap();
+    again.kp[0] = 70.0;
+    rig.device.write(&again).unwrap();
+    assert_eq!(rig.physics().bias[..3], [0.0, -40.0, -4.0]);
 }
 
 #[test]
