@@ -150,7 +150,9 @@ class FadingReplay:
             RuntimeError: the explored block is not complete.
         """
         if self._cdf is None:
-            raise RuntimeError(f"nothing to draw: {self.count} of {self.explore_steps} exploration steps done")
+            raise RuntimeError(
+                f"nothing to draw: {self.count} of {self.explore_steps} exploration steps done"
+            )
         slots = np.searchsorted(self._cdf, uniforms, side="right")
         slots += self.head
         slots %= self.capacity

@@ -66,8 +66,7 @@ class Symphony:
         hidden, n_a = config.hidden, self.action_dim
         self._actor_shape = BlockShape(self.obs_dim, hidden, 3 * n_a)
         self._critic_shape = BlockShape(self.obs_dim + n_a, hidden, hidden // 4)
-        # one flat vector: actor, online critics, target critics. Trained = the first two, soft update = the
-        # last two
+        # one flat vector: actor, online critics, target critics; trained are the first two
         critics = CRITICS * self._critic_shape.stride
         actor = self._actor_shape.stride
         self._flat = torch.zeros(actor + 2 * critics, dtype=dtype, device=self.device)
@@ -187,10 +186,8 @@ class Symphony:
         action = self._rows("action", action, self.action_dim)
         next_obs = self._rows("next_obs", next_obs, self.obs_dim)
         reward = np.atleast_1d(np.asarray(reward, np.float32))
-        terminated, truncated = (
-            np.atleast_1d(np.asarray(terminated, np.bool_)),
-            np.atleast_1d(np.asarray(truncated, np.bool_)),
-        )
+        terminated = np.atleast_1d(np.asarray(terminated, np.bool_))
+        truncated = np.atleast_1d(np.asarray(truncated, np.bool_))
         k = len(obs)
         for name, value, shape in (
             ("action", action, (k, self.action_dim)),
@@ -294,12 +291,8 @@ class Symphony:
         if p == 0.0:
             return []
         widths = [3 * self.action_dim] + 2 * CRITICS * [self.config.hidden // 4]
-        return [
-            torch.rand((rows, n), dtype=self.dtype, device=self.device, generator=self._noise_generator).gt_(
-                p
-            )
-            for n in widths
-        ]
+        uniforms = (self._flat.new_empty((rows, n)).uniform_(generator=self._noise_generator) for n in widths)
+        return [u.gt_(p) for u in uniforms]
 
     def _metrics(self, losses: Losses) -> dict[str, float]:
         q, nodes = losses.q, losses.target_nodes
