@@ -1,15 +1,20 @@
-//! The one gate before the motors: levels, reasons, faults.
+//! The one gate before the motors: levels, reasons, faults, and the monitors that watch the mission.
 
 pub mod arming;
 pub mod check;
 pub mod gate;
 pub mod ladder;
+pub mod monitors;
 pub mod reason;
 mod ring;
+pub mod signals;
+mod spec_text;
 
 pub use arming::{ArmRefusal, ResetRefusal};
 pub use gate::Gate;
+pub use monitors::{MonitorError, Monitors};
 pub use reason::Reason;
+pub use signals::{SignalTable, Signals};
 
 /// Level of the safety ladder. Hold is not latched; from SoftStop on the level only grows until an operator resets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
