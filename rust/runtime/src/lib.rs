@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod device;
 pub mod log;
+pub mod report;
 pub mod robot;
 pub mod safety;
 pub mod state;
