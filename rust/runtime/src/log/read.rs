@@ -214,6 +214,12 @@ impl Log {
         self.slots.iter().all(Vec::is_empty)
     }
 
+    /// Log times of the first and the last message, ns UTC.
+    pub fn span(&self) -> Option<(u64, u64)> {
+        let times = || self.slots.iter().flatten().map(|slot| slot.log_ns);
+        Some((times().min()?, times().max()?))
+    }
+
     /// `/state`
     pub fn states(&self) -> Messages<'_, State> {
         self.messages(Topic::State)
