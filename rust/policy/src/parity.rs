@@ -76,6 +76,20 @@ pub struct Worst {
     pub allowed: f64,
 }
 
+impl std::fmt::Display for ParityReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.passed {
+            return write!(f, "{} vectors, largest difference {:.2e}", self.vectors, self.measured);
+        }
+        let Worst { sequence, step, tensor, output, expected, got, allowed } = &self.worst;
+        write!(
+            f,
+            "sequence {sequence}, step {step}: {tensor}[{output}] is {got}, recorded {expected}, allowed difference \
+             {allowed:.2e}"
+        )
+    }
+}
+
 impl Policy {
     /// Replays the recorded vectors of `bundle` and compares. Afterwards the policy is reset. Allocates.
     ///

@@ -106,6 +106,13 @@ pub struct Gap {
     pub lost: u64,
 }
 
+impl std::fmt::Display for Gap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { topic, after, before, lost } = self;
+        write!(f, "{} lacks {lost} messages between ticks {after} and {before}", topic.name())
+    }
+}
+
 /// Where a message lies.
 #[derive(Clone, Copy, Debug)]
 struct Slot {

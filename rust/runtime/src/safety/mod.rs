@@ -32,6 +32,19 @@ pub enum Level {
     Off = 4,
 }
 
+impl Level {
+    /// Name in logs and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Run => "run",
+            Level::Hold => "hold",
+            Level::SoftStop => "soft stop",
+            Level::Damp => "damp",
+            Level::Off => "off",
+        }
+    }
+}
+
 /// Whether the policy may move the robot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

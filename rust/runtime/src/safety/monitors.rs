@@ -16,6 +16,8 @@
 use cadenza_policy::manifest::{MonitorAction, MonitorSpec, Trip};
 use cadenza_stl::{At, Formula, Monitor, MonitorOptions, ParseError, ParseOptions, Verdict, parse_file};
 
+use serde::Serialize;
+
 use super::signals::{SignalTable, Signals};
 use super::spec_text;
 use super::{Fault, Level, Reason};
@@ -124,6 +126,21 @@ pub enum MonitorError {
     },
 }
 
+/// What a monitor has seen.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MonitorReport {
+    /// Property.
+    pub name: String,
+    /// Instants that were decided.
+    pub closed: u64,
+    /// Of them violated.
+    pub violated: u64,
+    /// Smallest robustness of a decided instant.
+    pub least: Option<f64>,
+    /// How often it tripped.
+    pub trips: u64,
+}
+
 /// What a step did to a monitor's standing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Change {
@@ -144,6 +161,12 @@ enum Standing {
 
 struct Watch {
     name: String,
+    dt: f64,
+    text: String,
+    closed: u64,
+    violated: u64,
+    least: Option<f64>,
+    trips: u64,
     monitor: Monitor<f64>,
     trip: Trip,
     level: Level,
@@ -208,6 +231,23 @@ impl Monitors {
     /// Names, in the order of their indices.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.watches.iter().map(|w| w.name.as_str())
+    }
+
+    /// Name, period in seconds and formula of each, in the order of their indices.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, f64, &str)> {
+        self.watches.iter().map(|w| (w.name.as_str(), w.dt, w.text.as_str()))
+    }
+
+    /// What each has seen since it was made.
+    pub fn reports(&self) -> Vec<MonitorReport> {
+        let report = |w: &Watch| MonitorReport {
+            name: w.name.clone(),
+            closed: w.closed,
+            violated: w.violated,
+            least: w.least,
+            trips: w.trips,
+        };
+        self.watches.iter().map(report).collect()
     }
 
     /// Steps that were lost because control ticks were skipped: their samples were never taken.
@@ -288,6 +328,12 @@ impl Watch {
         }
         Ok(Self {
             name: property(),
+            dt: spec.dt,
+            text: formula.to_string(),
+            closed: 0,
+            violated: 0,
+            least: None,
+            trips: 0,
             monitor,
             trip: spec.trip,
             level: match spec.action {
@@ -326,6 +372,11 @@ impl Watch {
         let closed = verdict.and_then(|v| v.closed).map(|c| c.robustness);
         let pending = verdict.and_then(|v| v.pending).map(|p| (p.lo, p.hi));
         let (lo, hi) = pending.or(closed.map(|c| (c, c))).unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+        if let Some(closed) = closed.filter(|c| !c.is_nan()) {
+            self.closed += 1;
+            self.violated += u64::from(closed < 0.0);
+            self.least = Some(self.least.map_or(closed, |least| least.min(closed)));
+        }
         let entry =
             VerdictEntry { tick, monitor: index, step: verdict.map_or(0, |v| v.step), closed, lo, hi };
         (entry, self.judge(&entry, verdict.as_ref()))
@@ -347,6 +398,7 @@ impl Watch {
             Standing::Unknown => self.level.min(Level::Hold),
             Standing::Tripped => self.level,
         };
+        self.trips += u64::from(standing == Standing::Tripped);
         let limit = if self.trip == Trip::AtRisk { self.margin } else { 0.0 };
         let (tick, reason, joint) = (entry.tick, Reason::Monitor, entry.monitor);
         Change::Tripped(Fault { tick, reason, joint, value: tripped.unwrap_or(f64::NAN), limit, level })
