@@ -445,6 +445,22 @@ fn arming_waits_for_ten_good_states_and_refuses_with_the_value() {
 }
 
 #[test]
+fn arming_starts_afresh() {
+    let mut rig = Rig::running(&robot(1));
+    rig.report(Reason::PolicyLate);
+    rig.gate.report(Fault { joint: 5, ..fault(&rig, Reason::Monitor, Hold) });
+    assert_eq!(rig.tick(), Hold);
+    rig.gate.disarm();
+    rig.levels(20, |_, _| {});
+    rig.gate.arm().unwrap();
+    rig.read();
+    assert_eq!(rig.gate.armable(&rig.state), Err(ArmRefusal::States { have: 1, need: 10 }));
+    rig.gate.disarm();
+    rig.arm();
+    assert_eq!(rig.levels(40, |_, _| {}), [(Run, 40)]);
+}
+
+#[test]
 fn a_reset_needs_the_cause_gone_and_leaves_the_robot_disarmed() {
     let mut rig = Rig::running(&robot(1));
     assert_eq!(rig.gate.reset(), Err(ResetRefusal::NotLatched));

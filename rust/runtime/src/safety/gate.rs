@@ -50,9 +50,8 @@ pub struct Gate {
     ring: FaultRing,
 
     // What was measured.
-    pub(super) q: Joints,
-    pub(super) dq: Joints,
-    pub(super) tilt: Option<f64>,
+    q: Joints,
+    dq: Joints,
     age_ns: i64,
     sequence: Option<u64>,
     changed_ns: i64,
@@ -101,7 +100,6 @@ impl Gate {
             ring: FaultRing::new(),
             q: [0.0; MAX_JOINTS],
             dq: [0.0; MAX_JOINTS],
-            tilt: None,
             age_ns: i64::MAX,
             sequence: None,
             changed_ns: 0,
@@ -270,8 +268,7 @@ impl Gate {
     }
 
     fn judge_posture(&mut self, state: &State) {
-        self.tilt = tilt(&state.imu);
-        if let (Some(tilt), Some(max)) = (self.tilt, self.safety.tilt_max)
+        if let (Some(tilt), Some(max)) = (tilt(&state.imu), self.safety.tilt_max)
             && tilt > max
         {
             self.see(Reason::Tilt, NOBODY, tilt, max, Level::Damp);
