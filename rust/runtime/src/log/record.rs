@@ -101,7 +101,8 @@ impl Recorder {
         Self { live: None }
     }
 
-    /// Starts to record into `path`, which is overwritten. Allocates and touches the ring, starts the writer thread.
+    /// Starts to record into `path`, which is overwritten. Allocates and touches the ring, starts the writer thread,
+    /// which inherits the caller's core: call this before [`enter`](crate::timing::sched::enter).
     ///
     /// On the virtual clock, log time starts at `SOURCE_DATE_EPOCH` (seconds), or 0 where that is not set.
     pub fn start(path: &Path, header: LogHeader) -> Self {
