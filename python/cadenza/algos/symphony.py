@@ -1,0 +1,730 @@
+"""Symphony: one actor, three node critics, one scalar loss, one optimiser (spec/symphony.md; arXiv 2512.10477).
+
+Reads top to bottom: configuration, the network's store, acting and observing, the loss with its gradient, the
+optimiser step, state, deployment. `cadenza.nn` holds the networks, `symphony_losses` the terms, `cadenza.buffer`
+the replay.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cadenza.algos import EnvInfo, TrainingDiverged
+from cadenza.algos.symphony_losses import (
+    CLAMP,
+    GOLDEN_ALPHA,
+    ascending,
+    clipped_gaussian_,
+    node_weights,
+    rehae,
+    rehse,
+    swaddling,
+)
+from cadenza.buffer import Batch, FadingReplay
+from cadenza.nn import BlockBatch, BlockShape, block, tanh_
+
+CRITICS = 3
+STATE_FORMAT = 1
+BETA1, BETA2, ADAM_EPS, WEIGHT_DECAY = GOLDEN_ALPHA, 0.995, 1e-8, 0.01
+MAX_AUTHORITY = 1.0 / math.tanh(1.0)
+_STEP_CHUNK = (
+    65_536  # parameters per optimiser slice: the slice of θ, m, v and g stays in the second-level cache
+)
+
+_PAPER: dict[str, Any] = {
+    "action_bounds": "unit",
+    "q_floor": 0.0,
+    "reward_floor": 0.0,
+    "final_fall_steps": 50,
+    "protect_terminals": "forever",
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "s3": {},
+    "se": {"noise_std": 1.0 / math.pi, "noise_clip": math.pi},
+    "s2": {"explore_steps": 20_480, "tiles": 25, "lr": 5e-5, "gradient_dropout": 0.5},
+    "ed": {"explore_steps": 7_680, "hidden": 384, "updates_per_step": 2},
+    "small": {"explore_steps": 5_120, "hidden": 256, "updates_per_step": 1, "lr": 3e-4},
+    "tiny": {"explore_steps": 2_560, "hidden": 128, "lr": 3e-4},
+}
+
+
+@dataclass(frozen=True)
+class SymphonyConfig:
+    """Settings of Symphony; `from_preset` fills in the published sizes.
+
+    Attributes:
+        preset: name of the preset that the sizes came from.
+        hidden: width h of every block; the critics have 3h/4 nodes and the batch has as many rows.
+        explore_steps: transitions collected before training, over all environments.
+        tiles: how often the explored block is repeated; the replay holds explore_steps·tiles.
+        updates_per_step: gradient steps per stored transition.
+        updates_per_vector_step: gradient steps per step of all environments together; None: updates_per_step
+            times their number.
+        lr: learning rate.
+        gamma: discount per step.
+        tau: share of the online critics that enters the target per update.
+        noise_std: factor of the exploration noise, added before the last tanh.
+        noise_clip: bound of the standard normal before that factor.
+        gradient_dropout: share of block outputs whose gradient is dropped (preset s2).
+        action_bounds: "robot": actions span the environment's bounds; "unit": ±1 for every joint (paper).
+        authority: stretches the noise-free policy, 1 to 1/tanh 1, which reaches the bounds.
+        q_floor: least denominator of the advantage.
+        reward_floor: least reward norm.
+        final_fall_steps: zero the learned action that many steps before an episode's limit (paper: 50).
+        protect_terminals: "once": a terminal survives one extra cycle; "forever": the official code's rule.
+        paper_mode: the paper's choice for the last six fields but authority, wherever they hold their default.
+    """
+
+    preset: str = "s3"
+    hidden: int = 512
+    explore_steps: int = 10_240
+    tiles: int = 50
+    updates_per_step: int = 3
+    updates_per_vector_step: int | None = None
+    lr: float = 1e-4
+    gamma: float = 0.99
+    tau: float = 0.005
+    noise_std: float = 1.0 / math.e
+    noise_clip: float = math.e
+    gradient_dropout: float = 0.0
+    action_bounds: Literal["robot", "unit"] = "robot"
+    authority: float = 1.0
+    q_floor: float = 1e-2
+    reward_floor: float = 1e-2
+    final_fall_steps: int = 0
+    protect_terminals: Literal["once", "forever"] = "once"
+    paper_mode: bool = False
+
+    def __post_init__(self) -> None:
+        if self.paper_mode:
+            defaults = {f.name: f.default for f in fields(self)}
+            for name, value in _PAPER.items():
+                if getattr(self, name) == defaults[name]:
+                    object.__setattr__(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"unknown preset {self.preset!r}; there are {', '.join(PRESETS)}")
+        if self.hidden < 8 or self.hidden % 4:
+            raise ValueError(f"hidden {self.hidden} must be at least 8 and divisible by 4")
+        for name in ("explore_steps", "tiles", "updates_per_step", "updates_per_vector_step"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value} must be at least 1")
+        for name, low, high in (
+            ("lr", 0.0, math.inf), ("gamma", 0.0, 1.0), ("tau", 0.0, 1.0), ("noise_std", 0.0, math.inf),
+            ("noise_clip", 0.0, math.inf), ("gradient_dropout", 0.0, 1.0), ("authority", 1.0, MAX_AUTHORITY),
+            ("q_floor", 0.0, math.inf), ("reward_floor", 0.0, math.inf), ("final_fall_steps", 0, math.inf),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not (low <= value <= high and math.isfinite(value)):
+                raise ValueError(f"{name} {value} is outside [{low}, {high}]")
+        for name, choices in (
+            ("action_bounds", ("robot", "unit")),
+            ("protect_terminals", ("once", "forever")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "SymphonyConfig":
+        """The named preset with some fields replaced. Raises ValueError for an unknown name."""
+        if name not in PRESETS:
+            raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+        return cls(**{"preset": name, **PRESETS[name], **overrides})
+
+    @property
+    def nodes(self) -> int:
+        """Critic nodes, which is also the number of batch rows."""
+        return CRITICS * (self.hidden // 4)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One evaluation of the loss on B rows; tensors, detached.
+
+    Attributes:
+        advantage: -ReHAE term (with its minus), scalar.
+        td: ReHSE term, scalar.
+        swaddling: swaddling term, scalar.
+        total: their sum.
+        q: nodes of the online critics, [3, B, N_q/3].
+        q_next: Q′, [B].
+        q_t: Q_T, [B].
+        y: regression target, [B].
+        scale: S′ as it enters the loss, [B, n_a].
+        beta: B′ as it enters the loss, [B, n_a].
+        action: ũ′, [B, n_a].
+        q_ema: the new m, scalar.
+    """
+
+    advantage: Tensor
+    td: Tensor
+    swaddling: Tensor
+    total: Tensor
+    q: Tensor
+    q_next: Tensor
+    q_t: Tensor
+    y: Tensor
+    scale: Tensor
+    beta: Tensor
+    action: Tensor
+    q_ema: Tensor
+
+
+class Symphony:
+    """The agent.
+
+    Args:
+        config: settings.
+        obs_dim: observation size n_s.
+        action_low: lower action bounds [n_a], environment units.
+        action_high: upper action bounds [n_a].
+        seed: seeds every random number of the agent.
+        device: where the networks live.
+        env_info: names and limits of the task, for messages and `final_fall_steps`.
+        dtype: precision of the networks; the replay is always float32.
+
+    Raises:
+        ValueError: bounds that are infinite or empty, or `final_fall_steps` on hardware or without a step limit.
+    """
+
+    def __init__(
+        self,
+        config: SymphonyConfig,
+        obs_dim: int,
+        action_low: np.ndarray,
+        action_high: np.ndarray,
+        *,
+        seed: int,
+        device: str | torch.device = "cpu",
+        env_info: EnvInfo | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.config = config
+        self.env_info = env_info or EnvInfo()
+        self.obs_dim = int(obs_dim)
+        self.device, self.dtype = torch.device(device), dtype
+        self._set_bounds(action_low, action_high)
+        self._check_final_fall()
+
+        hidden, n_a = config.hidden, self.action_dim
+        self._actor_shape = BlockShape(self.obs_dim, hidden, 3 * n_a)
+        self._critic_shape = BlockShape(self.obs_dim + n_a, hidden, hidden // 4)
+        # one flat vector: actor, online critics, target critics. Trained = the first two, soft update = the last two
+        critics = CRITICS * self._critic_shape.stride
+        actor = self._actor_shape.stride
+        self._flat = torch.zeros(actor + 2 * critics, dtype=dtype, device=self.device)
+        self._trained = self._flat[: actor + critics]
+        self._actor, self._critics = self._flat[:actor], self._flat[actor : actor + critics]
+        self._targets = self._flat[actor + critics :]
+        self.gradient = torch.zeros_like(self._trained)
+        self._moment1, self._moment2 = torch.zeros_like(self._trained), torch.zeros_like(self._trained)
+        self._slices = list(
+            zip(
+                *(t.split(_STEP_CHUNK) for t in (self._trained, self.gradient, self._moment1, self._moment2)),
+                strict=True,
+            )
+        )
+        self._denominator = torch.zeros_like(self._slices[0][0])
+
+        # one CPU generator for everything; on another device the normals come from a generator that it seeds
+        self._generator = torch.Generator().manual_seed(seed)
+        self._actor_shape.initialise(self._actor, 0, self._generator)
+        for i in range(CRITICS):
+            self._critic_shape.initialise(self._critics, i, self._generator)
+        self._targets.copy_(self._critics)
+        self._noise_generator = self._generator
+        if self.device.type != "cpu":
+            device_seed = int(torch.randint(2**62, (), generator=self._generator))
+            self._noise_generator = torch.Generator(self.device).manual_seed(device_seed)
+
+        self._weights = node_weights(config.nodes, dtype).to(self.device)
+        self._q_ema = torch.zeros((), dtype=dtype, device=self.device)
+        self._one = torch.ones_like(self._q_ema)
+        self.buffer = FadingReplay(
+            self.obs_dim, n_a, config.explore_steps, config.tiles, reward_floor=config.reward_floor,
+            protect_forever=config.protect_terminals == "forever", task=self.env_info.task,
+        )  # fmt: skip
+        self.env_steps = 0
+        self.updates = 0
+        self._episode_steps = np.zeros(0, np.int64)
+        self._passes: dict[int, _Pass] = {}
+        self._policies: dict[int, BlockBatch] = {}
+        self._draw = _Draw(config.nodes, self.obs_dim, n_a, dtype, self.device)
+
+    # ---- acting and observing ------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Exploration is over and the replay is tiled."""
+        return self.buffer.ready
+
+    def updates_due(self, k: int) -> int:
+        """Gradient steps that follow one step of k environments; 0 while exploring."""
+        if not self.ready:
+            return 0
+        due = self.config.updates_per_vector_step
+        return self.config.updates_per_step * k if due is None else due
+
+    def act(self, obs: np.ndarray, *, explore: bool, active: bool | np.ndarray = True) -> np.ndarray:
+        """Choose actions.
+
+        Args:
+            obs: observations, [n_s] or [k, n_s].
+            explore: add the noise; without it the policy is deterministic.
+            active: False removes the learned part (all rows, or per row), leaving noise or the centre.
+
+        Returns:
+            Actions in environment units, float32, [n_a] or [k, n_a].
+
+        Raises:
+            ValueError: wrong shape or a non-finite observation.
+        """
+        rows = self._rows("obs", obs, self.obs_dim)
+        self._finite("obs", rows)
+        k, n = len(rows), self.action_dim
+        policy = self._policies.get(k)
+        if policy is None:
+            policy = self._policies[k] = BlockBatch(self._actor_shape, self._actor, 1, k)
+        policy.inputs[0].copy_(torch.from_numpy(rows))
+        half = tanh_(policy.forward()[0, :, : 2 * n].mul(0.5))
+        u = half[:, :n] * half[:, n:].abs()
+        if explore and self.ready and self.config.final_fall_steps:
+            active = np.logical_and(active, ~self._falling(k))
+        if active is not True:
+            u.mul_(torch.as_tensor(np.broadcast_to(active, (k,)).astype(np.float32)).to(u)[:, None])
+        if explore:
+            noise = torch.empty((k, n), dtype=self.dtype, device=self.device)
+            u.add_(
+                clipped_gaussian_(noise, self.config.noise_std, self.config.noise_clip, self._noise_generator)
+            )
+        action = tanh_(u).cpu().numpy() * self._span + self._centre
+        if self.config.authority > 1.0:
+            np.clip(action, self._low, self._high, out=action)
+        return action.astype(np.float32).reshape(np.shape(obs)[:-1] + (n,))
+
+    def observe(
+        self,
+        obs: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray | float,
+        next_obs: np.ndarray,
+        terminated: np.ndarray | bool,
+        truncated: np.ndarray | bool,
+    ) -> None:
+        """Store one step of k environments (or of one, without the leading dimension), in environment order.
+
+        Args:
+            obs: [k, n_s].
+            action: [k, n_a], environment units, as `act` gave it.
+            reward: [k].
+            next_obs: [k, n_s], the true successor, also at the end of an episode.
+            terminated: [k]; the value of the successor is 0.
+            truncated: [k]; the episode ends, the value of the successor counts.
+
+        Raises:
+            ValueError: wrong shape, a non-finite number, an action outside the bounds, or a number of environments
+                that does not divide `explore_steps`. Nothing is stored.
+        """
+        obs = self._rows("obs", obs, self.obs_dim)
+        action = self._rows("action", action, self.action_dim)
+        next_obs = self._rows("next_obs", next_obs, self.obs_dim)
+        reward = np.atleast_1d(np.asarray(reward, np.float32))
+        terminated, truncated = (
+            np.atleast_1d(np.asarray(terminated, np.bool_)),
+            np.atleast_1d(np.asarray(truncated, np.bool_)),
+        )
+        k = len(obs)
+        for name, value, shape in (
+            ("action", action, (k, self.action_dim)), ("reward", reward, (k,)), ("next_obs", next_obs, obs.shape),
+            ("terminated", terminated, (k,)), ("truncated", truncated, (k,)),
+        ):  # fmt: skip
+            if value.shape != shape:
+                raise ValueError(f"{name} has shape {list(value.shape)}, expected {list(shape)}")
+        for name, value in (("obs", obs), ("action", action), ("reward", reward), ("next_obs", next_obs)):
+            self._finite(name, value)
+        outside = (action < self._low - self._slack) | (action > self._high + self._slack)
+        if outside.any():
+            env, joint = (int(i) for i in np.argwhere(outside)[0])
+            raise ValueError(
+                f"action {action[env, joint]} of {self._joint(joint)} at env {env}, step {self.env_steps + 1} is "
+                f"outside [{self._low[joint]}, {self._high[joint]}]"
+            )
+        if not self.ready and self.config.explore_steps % k:
+            raise ValueError(
+                f"explore_steps {self.config.explore_steps} is not a multiple of {k} environments"
+            )
+
+        normalised = (action - self._centre) / self._span
+        discount = np.where(terminated, np.float32(0.0), np.float32(self.config.gamma))
+        self.buffer.add(obs, normalised, reward, next_obs, discount, terminated)
+        self.env_steps += 1
+        self._count_episode_steps(terminated | truncated)
+
+    # ---- learning ------------------------------------------------------------------------------------------------
+
+    def update(self) -> dict[str, float]:
+        """Draw a batch and take one gradient step.
+
+        Returns:
+            loss, advantage, td, swaddling, q_mean, q_std_nodes, q_ema, scale_mean, beta_mean,
+            clipped_q_fraction, reward_norm, grad_norm.
+
+        Raises:
+            TrainingDiverged: a loss term or the gradient is not finite; parameters, moments and m are unchanged.
+        """
+        draw = self._draw
+        torch.rand(draw.uniforms.shape, dtype=torch.float64, generator=self._generator, out=draw.uniforms)
+        self.buffer.sample(draw.uniforms_np, draw.staging)
+        clipped_gaussian_(draw.noise, self.config.noise_std, self.config.noise_clip, self._noise_generator)
+        losses = self.loss(draw.batch(), draw.noise, self._draw_masks(len(draw.noise)))
+        metrics = self._metrics(losses)
+        for name in ("advantage", "td", "swaddling", "loss", "grad_norm"):
+            if not math.isfinite(metrics[name]):
+                raise TrainingDiverged(self.updates + 1, name, metrics[name])
+        self._q_ema.copy_(losses.q_ema)
+        self._step()
+        self.updates += 1
+        return metrics
+
+    def loss(self, batch: Batch, noise: Tensor, masks: Sequence[Tensor] = ()) -> Losses:
+        """Evaluate the loss; its gradient is left in `gradient`. Parameters and m stay as they are.
+
+        Args:
+            batch: tensors with any number B of rows.
+            noise: N, already clipped and scaled, [B, n_a]; zeros for none.
+            masks: gradient dropout, 1 keeps and 0 drops: actor [B, 3n_a], then three online and three target
+                critics [B, h/4] each; empty for none.
+        """
+        rows = len(noise)
+        run = self._passes.get(rows)
+        if run is None:
+            run = self._passes[rows] = _Pass(self, rows)
+        return run(batch, noise, masks)
+
+    def _step(self) -> None:
+        """θ ← θ - lr·(m/(√v + 1e-8) + 0.01·θ) on the trained parameters, then target ← target + τ(online - target)."""
+        lr = self.config.lr
+        for theta, gradient, m, v in self._slices:
+            denominator = self._denominator[: len(theta)]
+            m.lerp_(gradient, 1.0 - BETA1)
+            v.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
+            torch.sqrt(v, out=denominator).add_(ADAM_EPS)
+            theta.mul_(1.0 - lr * WEIGHT_DECAY).addcdiv_(m, denominator, value=-lr)
+        self._targets.lerp_(self._critics, self.config.tau)
+
+    def _draw_masks(self, rows: int) -> list[Tensor]:
+        p = self.config.gradient_dropout
+        if p == 0.0:
+            return []
+        widths = [3 * self.action_dim] + 2 * CRITICS * [self.config.hidden // 4]
+        return [
+            torch.rand((rows, n), dtype=self.dtype, device=self.device, generator=self._noise_generator).gt_(
+                p
+            )
+            for n in widths
+        ]
+
+    def _metrics(self, losses: Losses) -> dict[str, float]:
+        names = ("loss", "advantage", "td", "swaddling", "q_mean", "q_std_nodes", "q_ema", "scale_mean", "beta_mean",
+                 "clipped_q_fraction", "grad_norm")  # fmt: skip
+        q = losses.q
+        mean = q.mean((0, 2))
+        spread = (q - mean[None, :, None]).square_().mean((0, 2)).sqrt_().mean()
+        values = torch.stack(
+            (
+                losses.total, losses.advantage, losses.td, losses.swaddling, mean.mean(), spread, losses.q_ema,
+                losses.scale.mean(), losses.beta.mean(),
+                (losses.q_t.abs() < self.config.q_floor).to(self.dtype).mean(),
+                torch.linalg.vector_norm(self.gradient),
+            )
+        ).tolist()  # fmt: skip
+        return dict(zip(names, values, strict=True), reward_norm=self.buffer.reward_norm)
+
+    # ---- parameters and state ------------------------------------------------------------------------------------
+
+    def get_blocks(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters by name, e.g. "critic0.linear1.weight" (weights [out, in])."""
+        return {name: view.cpu().numpy().copy() for name, view in self._named(self._flat).items()}
+
+    def set_blocks(self, blocks: dict[str, np.ndarray]) -> None:
+        """Overwrite named parameters. Raises ValueError, changing nothing, for an unknown name or a wrong shape."""
+        views = self._named(self._flat)
+        for name, array in blocks.items():
+            if name not in views:
+                raise ValueError(f"unknown parameter {name!r}")
+            if tuple(views[name].shape) != np.shape(array):
+                raise ValueError(
+                    f"{name} has shape {list(np.shape(array))}, expected {list(views[name].shape)}"
+                )
+        for name, array in blocks.items():
+            views[name].copy_(torch.as_tensor(np.asarray(array)))
+
+    def named_gradient(self) -> dict[str, Tensor]:
+        """Views of the last gradient, under the names of `get_blocks` (actor and online critics)."""
+        return self._named(self.gradient)
+
+    def _named(self, flat: Tensor) -> dict[str, Tensor]:
+        views = {f"actor.{name}": view for name, view in self._actor_shape.named(flat).items()}
+        rest = flat[self._actor_shape.stride :]
+        for i in range(len(rest) // self._critic_shape.stride):
+            prefix = f"critic{i}" if i < CRITICS else f"target{i - CRITICS}"
+            views |= {f"{prefix}.{name}": view for name, view in self._critic_shape.named(rest, i).items()}
+        return views
+
+    def state_dict(self, *, buffer: bool = True) -> dict[str, Any]:
+        """Everything that an exact resume needs. Replay arrays are the live ones: write them before the next step."""
+        state: dict[str, Any] = {
+            "format": STATE_FORMAT,
+            "algorithm": "symphony",
+            "config": asdict(self.config),
+            "obs_dim": self.obs_dim,
+            "action_low": self._low.copy(),
+            "action_high": self._high.copy(),
+            "parameters": self._flat.cpu().clone(),
+            "moment1": self._moment1.cpu().clone(),
+            "moment2": self._moment2.cpu().clone(),
+            "q_ema": self._q_ema.cpu().clone(),
+            "env_steps": self.env_steps,
+            "updates": self.updates,
+            "episode_steps": self._episode_steps.copy(),
+            "generator": self._generator.get_state(),
+            "noise_generator": self._noise_generator.get_state(),
+        }
+        if buffer:
+            state["buffer"] = self.buffer.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`. Without "buffer" in it the replay stays as it is.
+
+        Raises:
+            ValueError: another format, algorithm, configuration or size; nothing is changed.
+        """
+        for name, mine in (("format", STATE_FORMAT), ("algorithm", "symphony"), ("obs_dim", self.obs_dim)):
+            if state.get(name) != mine:
+                raise ValueError(f"checkpoint {name} is {state.get(name)!r}, expected {mine!r}")
+        for name, mine in asdict(self.config).items():
+            if state["config"].get(name) != mine:
+                raise ValueError(
+                    f"checkpoint was made with {name} = {state['config'].get(name)!r}, not {mine!r}"
+                )
+        for name, mine in (("action_low", self._low), ("action_high", self._high)):
+            if not np.array_equal(state[name], mine):
+                raise ValueError(f"checkpoint {name} is {list(state[name])}, expected {list(mine)}")
+        tensors = {
+            "parameters": self._flat,
+            "moment1": self._moment1,
+            "moment2": self._moment2,
+            "q_ema": self._q_ema,
+        }
+        for name, mine in tensors.items():
+            if state[name].shape != mine.shape or state[name].dtype != mine.dtype:
+                raise ValueError(
+                    f"checkpoint {name} is {state[name].dtype}{list(state[name].shape)}, "
+                    f"expected {mine.dtype}{list(mine.shape)}"
+                )
+        if "buffer" in state:
+            self.buffer.load_state_dict(state["buffer"])
+        for name, mine in tensors.items():
+            mine.copy_(state[name])
+        self.env_steps, self.updates = int(state["env_steps"]), int(state["updates"])
+        self._episode_steps = np.array(state["episode_steps"], np.int64)
+        self._generator.set_state(state["generator"])
+        if self._noise_generator is not self._generator:
+            self._noise_generator.set_state(state["noise_generator"])
+
+    def deploy_module(self) -> nn.Module:
+        """The noise-free policy u = tanh(|tanh(x_S/2)|·tanh(x_A/2)), [rows, n_s] to [rows, n_a], without the B head."""
+        arrays = {name: view.cpu().clone() for name, view in self._actor_shape.named(self._actor).items()}
+        for name in ("linear2.weight", "linear2.bias"):
+            arrays[name] = arrays[name][: 2 * self.action_dim].clone()
+        return DeployedActor(block(arrays, frozen=True), self.action_dim).eval()
+
+    # ---- checks --------------------------------------------------------------------------------------------------
+
+    def _set_bounds(self, low: np.ndarray, high: np.ndarray) -> None:
+        low, high = np.array(low, np.float64), np.array(high, np.float64)
+        if low.ndim != 1 or low.shape != high.shape or not len(low):
+            raise ValueError(
+                f"action bounds have shapes {list(low.shape)} and {list(high.shape)}, expected equal [n_a]"
+            )
+        self.action_dim = len(low)
+        for i in range(self.action_dim):
+            if not (np.isfinite(low[i]) and np.isfinite(high[i]) and low[i] < high[i]):
+                raise ValueError(
+                    f"action bounds [{low[i]}, {high[i]}] of {self._joint(i)} are infinite or empty"
+                )
+        if self.config.action_bounds == "unit":
+            low, high = -np.ones_like(low), np.ones_like(high)
+        self._low, self._high = low.astype(np.float32), high.astype(np.float32)
+        self._centre = ((low + high) / 2.0).astype(np.float32)
+        self._span = (self.config.authority * (high - low) / 2.0).astype(np.float32)
+        self._slack = (1e-6 * (high - low) / 2.0).astype(np.float32)
+
+    def _check_final_fall(self) -> None:
+        if not self.config.final_fall_steps:
+            return
+        if self.env_info.hardware:
+            raise ValueError(
+                f"final_fall_steps {self.config.final_fall_steps} would drop a real robot; set it to 0"
+            )
+        if self.env_info.max_episode_steps is None:
+            raise ValueError(
+                f"final_fall_steps {self.config.final_fall_steps} needs env_info.max_episode_steps"
+            )
+
+    def _falling(self, k: int) -> np.ndarray:
+        """Rows in the last steps of their episode: with 1-based step t and limit T, t >= T - final_fall_steps."""
+        limit = self.env_info.max_episode_steps
+        assert limit is not None
+        steps = self._episode_steps if len(self._episode_steps) == k else np.zeros(k, np.int64)
+        return steps + 1 >= limit - self.config.final_fall_steps
+
+    def _count_episode_steps(self, ended: np.ndarray) -> None:
+        if len(self._episode_steps) != len(ended):
+            self._episode_steps = np.zeros(len(ended), np.int64)
+        self._episode_steps += 1
+        self._episode_steps[ended] = 0
+
+    def _joint(self, index: int) -> str:
+        names = self.env_info.joints
+        return names[index] if index < len(names) else f"joint {index}"
+
+    def _rows(self, name: str, value: np.ndarray, columns: int) -> np.ndarray:
+        rows = np.asarray(value, np.float32)
+        if rows.ndim not in (1, 2) or rows.shape[-1] != columns:
+            raise ValueError(f"{name} has shape {list(rows.shape)}, expected [{columns}] or [k, {columns}]")
+        return np.ascontiguousarray(rows.reshape(-1, columns))
+
+    def _finite(self, name: str, value: np.ndarray) -> None:
+        if not np.isfinite(value).all():
+            where = np.argwhere(~np.isfinite(value))[0]
+            bad = value[tuple(where)]
+            column = f" (column {where[1]})" if len(where) > 1 else ""
+            raise ValueError(f"{name} {bad} at env {where[0]}, step {self.env_steps + 1}{column}")
+
+
+class DeployedActor(nn.Module):
+    """What is exported: the actor block without its B head, and the action formula."""
+
+    def __init__(self, actor: nn.Module, action_dim: int) -> None:
+        super().__init__()
+        self.actor = actor
+        self.action_dim = action_dim
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map observations [rows, n_s] to normalised actions [rows, n_a]."""
+        x = self.actor(obs)
+        a = torch.tanh(0.5 * x[:, : self.action_dim])
+        s = torch.abs(torch.tanh(0.5 * x[:, self.action_dim :]))
+        return torch.tanh(s * a)
+
+
+class _Draw:
+    """Reused storage of one sampled batch."""
+
+    def __init__(
+        self, rows: int, obs_dim: int, action_dim: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.uniforms = torch.empty(rows, dtype=torch.float64)
+        self.uniforms_np = self.uniforms.numpy()
+        self.noise = torch.empty((rows, action_dim), dtype=dtype, device=device)
+        shapes = ((rows, obs_dim), (rows, action_dim), (rows,), (rows, obs_dim), (rows,))
+        self._tensors = [torch.empty(shape) for shape in shapes]
+        self.staging = Batch(*(t.numpy() for t in self._tensors))
+        self._as_is = Batch(*self._tensors) if dtype == torch.float32 and device.type == "cpu" else None
+
+    def batch(self) -> Batch:
+        """The staged batch in the agent's precision, on its device."""
+        if self._as_is is not None:
+            return self._as_is
+        return Batch(*(t.to(self.noise) for t in self._tensors))
+
+
+class _Pass:
+    """Forward and backward of the whole loss for one number of rows."""
+
+    def __init__(self, agent: Symphony, rows: int) -> None:
+        self.agent = agent
+        config, n_s, n_a = agent.config, agent.obs_dim, agent.action_dim
+        actor = agent._actor_shape.stride
+        self.actor = BlockBatch(agent._actor_shape, agent._actor, 1, rows, agent.gradient[:actor])
+        # online and target critics lie one after the other, so all six run as one batch
+        self.critics = BlockBatch(
+            agent._critic_shape, agent._flat[actor:], 2 * CRITICS, rows, agent.gradient[actor:], groups=2
+        )
+        self.now, self.next = self.critics.inputs
+        self.obs, self.action = self.now[:, :n_s], self.now[:, n_s:]
+        self.next_obs, self.next_action = self.next[:, :n_s], self.next[:, n_s:]
+        self.nodes = torch.zeros((rows, config.nodes), dtype=agent.dtype, device=agent.device)
+        self.nodes_by_critic = self.nodes.view(rows, CRITICS, -1).transpose(0, 1)
+        self.weight_of_node = torch.zeros_like(self.nodes)
+        self.weight_by_critic = self.weight_of_node.view(rows, CRITICS, -1).transpose(0, 1)
+        self.weights = agent._weights.expand(rows, -1)
+
+    def __call__(self, batch: Batch, noise: Tensor, masks: Sequence[Tensor]) -> Losses:
+        agent, actor, critics = self.agent, self.actor, self.critics
+        config, rows, n_a = agent.config, len(noise), agent.action_dim
+        self.obs.copy_(batch.obs)
+        self.action.copy_(batch.action)
+        self.next_obs.copy_(batch.next_obs)
+        actor.inputs[0].copy_(batch.next_obs)
+
+        # ũ′ = tanh(S⊙A + N)
+        half = tanh_(actor.forward()[0].mul(0.5))
+        a, scale_beta = half[:, :n_a], half[:, n_a:].abs()
+        scale = scale_beta[:, :n_a]
+        u = tanh_(torch.addcmul(noise, scale, a))
+        self.next_action.copy_(u)
+        output = critics.forward()
+
+        # Q′: low nodes weigh most
+        self.nodes_by_critic.copy_(output[CRITICS:])
+        order, ascending_nodes = ascending(self.nodes)
+        self.weight_of_node.scatter_(1, order, self.weights)
+        q_next = torch.mv(ascending_nodes, agent._weights)
+        y = torch.addcmul(batch.reward, batch.discount, q_next)
+        q_t = (q_next * (1.0 - GOLDEN_ALPHA)).add_(agent._q_ema, alpha=GOLDEN_ALPHA)
+        floor = q_t.abs().clamp_(min=config.q_floor)
+
+        # the three terms and their gradients
+        value, slope = rehae((q_next - q_t).div_(floor))
+        advantage = value.mean().neg_()
+        d_q_next = slope.div_(floor).mul_(-1.0 / rows)
+        value, slope = rehse(output[:CRITICS] - y[None, :, None])
+        td = value.mean()
+        torch.mul(slope, 1.0 / slope.numel(), out=critics.output_gradient[:CRITICS])
+        torch.mul(self.weight_by_critic, d_q_next[None, :, None], out=critics.output_gradient[CRITICS:])
+        clamped = scale_beta.clamp(CLAMP, 1.0 - CLAMP)
+        value, d_scale, d_beta = swaddling(clamped[:, :n_a], clamped[:, n_a:])
+        calm = value.mean()
+
+        # back through the critics into ũ′, then through the action into the actor
+        if masks:
+            critics.output_gradient.mul_(torch.stack(tuple(masks[1:])))
+        d_u = critics.backward(slice(agent.obs_dim, None))
+        assert d_u is not None
+        d_pre = d_u.sum(0).mul_(torch.addcmul(agent._one, u, u, value=-1.0))
+        d_half = actor.output_gradient[0]
+        torch.mul(d_pre, scale, out=d_half[:, :n_a])
+        d_magnitude = torch.cat((d_scale, d_beta), 1).mul_(1.0 / d_scale.numel())
+        d_magnitude.mul_(clamped == scale_beta)  # the clamp passes no gradient where it acts
+        d_magnitude[:, :n_a].addcmul_(d_pre, a)
+        torch.mul(d_magnitude, half[:, n_a:].sign(), out=d_half[:, n_a:])
+        d_half.mul_(torch.addcmul(agent._one, half, half, value=-1.0)).mul_(0.5)
+        if masks:
+            d_half.mul_(masks[0])
+        actor.backward()
+
+        return Losses(
+            advantage=advantage, td=td, swaddling=calm, total=advantage + td + calm, q=output[:CRITICS],
+            q_next=q_next, q_t=q_t, y=y, scale=clamped[:, :n_a], beta=clamped[:, n_a:], action=u, q_ema=q_t.mean(),
+        )  # fmt: skip
