@@ -70,15 +70,6 @@ def block(arrays: dict[str, Tensor], *, frozen: bool = False) -> nn.Sequential:
     )
 
 
-def tanh_(x: Tensor) -> Tensor:
-    """Hyperbolic tangent in place; on the CPU by NumPy, whose vectorised kernel is several times faster."""
-    if x.is_cpu:
-        view = x.numpy()
-        np.tanh(view, out=view)
-        return x
-    return x.tanh_()
-
-
 @dataclass(frozen=True)
 class BlockShape:
     """Sizes of a block and the place of its arrays in a flat vector.
@@ -158,7 +149,8 @@ class BlockBatch:
 
     The blocks fall into as many equal groups as there are `inputs`; each group reads its own input matrix. The
     caller writes `inputs`, calls `forward`, writes `output_gradient` and calls `backward`. Results stay valid
-    until the next call. Nothing here touches autograd.
+    until the next call. Nothing here touches autograd. All views are made once: at small sizes taking a slice
+    costs as much as the arithmetic on it.
 
     Args:
         shape: sizes of each block.
@@ -166,13 +158,15 @@ class BlockBatch:
         count: number of blocks G.
         rows: batch rows B.
         gradient: where parameter gradients of the first blocks go (same layout as `flat`), or None for a forward
-            pass only. Its length fixes how many blocks are trained.
+            pass only. Its length fixes how many blocks are trained; whole groups.
         groups: number of input matrices.
+        input_columns: also differentiate by these columns of the input, for the blocks that are not trained.
 
     Attributes:
         inputs: one [B, f_in] tensor per group.
         output: [G, B, f_out].
         output_gradient: [G, B, f_out], the gradient of the loss with respect to `output`.
+        input_gradient: [G - trained, B, columns], with `input_columns` only.
     """
 
     def __init__(
@@ -182,77 +176,77 @@ class BlockBatch:
         count: int,
         rows: int,
         gradient: Tensor | None = None,
+        *,
         groups: int = 1,
+        input_columns: slice | None = None,
     ) -> None:
         h, per_group = shape.hidden, count // groups
 
         def new(*size: int) -> Tensor:
             return torch.zeros(size, dtype=flat.dtype, device=flat.device)
 
+        on_cpu = flat.is_cpu
+        self._sin, self._cos = (np.sin, np.cos) if on_cpu else (torch.sin, torch.cos)
+        native = (lambda t: t.numpy()) if on_cpu else (lambda t: t)
         self.inputs = [new(rows, shape.f_in) for _ in range(groups)]
         self.output = new(count, rows, shape.f_out)
         self._normalized = (h,)
-        w = shape.stacked(flat, count)
-        self._w = w
-        self._w1t, self._w2t = w["linear0.weight"].mT, w["linear1.weight"].mT
+        self._gain = torch.full((), 1.5, dtype=flat.dtype, device=flat.device)
+        w = self._w = shape.stacked(flat, count)
+        self._w2t = w["linear1.weight"].mT
         self._pre, self._x1, self._x2, self._q, self._f = (new(count, rows, h) for _ in range(5))
-        self._sigma, self._inverse = new(count, 1, h), new(count, 1, h)
+        self._sigma, self._inverse, self._scale = new(count, 1, h), new(count, 1, h), new(count, 1, h)
         self._w3 = new(count, shape.f_out, h)
+        self._w3t = self._w3.mT
         self._first = [
-            (w["linear0.bias"][at], x.expand(per_group, *x.shape), self._w1t[at], self._pre[at])
-            for x, at in zip(
-                self.inputs, (slice(i * per_group, (i + 1) * per_group) for i in range(groups)), strict=True
-            )
+            (w["linear0.bias"][at], x.expand(per_group, *x.shape), w["linear0.weight"][at].mT, self._pre[at])
+            for x, at in zip(self.inputs, _groups(count, per_group), strict=True)
         ]
-        on_cpu = flat.is_cpu
-        self._sin = np.sin if on_cpu else torch.sin
-        self._cos = np.cos if on_cpu else torch.cos
-        self._native = (lambda t: t.numpy()) if on_cpu else (lambda t: t)
-        self._forward_chunks = [
-            (x2, self._inverse[nets], q, f, self._native(x2), self._native(q))
-            for nets, rows_of in self._chunks(count, rows, h)
-            for x2, q, f in [(self._x2[nets, rows_of], self._q[nets, rows_of], self._f[nets, rows_of])]
-        ]
-        self._trained = 0 if gradient is None else gradient.numel() // shape.stride
-        if gradient is not None:
-            self._prepare_backward(shape, gradient, count, rows, new)
-
-    def _prepare_backward(self, shape: BlockShape, gradient: Tensor, count: int, rows: int, new) -> None:
-        n, h = self._trained, shape.hidden
-        self.output_gradient = new(count, rows, shape.f_out)
-        self._slope, self._dx, self._dh = new(count, rows, h), new(count, rows, h), new(count, rows, h)
-        self._product = new(n, rows, h)
-        self._scale = new(count, 1, h)
-        self._dw3, self._column = new(n, shape.f_out, h), new(n, 1, h)
-        self._g = shape.stacked(gradient, n)
-        self._g_flat = {name: view[:, 0] for name, view in self._g.items() if view.shape[1] == 1}
-        self._backward_chunks = [
-            (self._slope[at], self._native(self._slope[at]), self._native(self._x2[at]), self._q[at],
-             self._dx[at], self._scale[nets])
-            for nets, rows_of in self._chunks(count, rows, h)
-            for at in [(nets, rows_of)]
-        ]  # fmt: skip
-        per_group = count // len(self.inputs)
-        self._dw1 = [
+        parts = list(_chunks(count, rows, h))
+        self._forward_parts = [
             (
-                slice(lo, lo + per_group),
-                x.expand(per_group, *x.shape),
-                self._g["linear0.weight"][lo : lo + per_group],
+                self._x2[at],
+                self._inverse[at[0]],
+                self._q[at],
+                self._f[at],
+                native(self._x2[at]),
+                native(self._q[at]),
             )
-            for x, lo in zip(self.inputs, range(0, n, per_group), strict=False)
+            for at in parts
         ]
+        if gradient is None:
+            return
 
-    @staticmethod
-    def _chunks(count: int, rows: int, hidden: int) -> Iterator[tuple[slice, slice]]:
-        nets = max(1, min(count, _CHUNK // (rows * hidden)))
-        step = rows if nets > 1 else max(1, min(rows, _CHUNK // hidden))
-        for net in range(0, count, nets):
-            for row in range(0, rows, step):
-                yield slice(net, min(net + nets, count)), slice(row, min(row + step, rows))
+        n = gradient.numel() // shape.stride
+        g = shape.stacked(gradient, n)
+        self.output_gradient = new(count, rows, shape.f_out)
+        self._slope, self._dx, self._dh = (new(count, rows, h) for _ in range(3))
+        self._backward_parts = [
+            (self._slope[at], native(self._slope[at]), native(self._x2[at]), self._q[at], self._dx[at],
+             self._scale[at[0]])
+            for at in parts
+        ]  # fmt: skip
+        # the trained blocks come first; views of their part of every array
+        dy, dx = self.output_gradient[:n], self._dx[:n]
+        self._d3 = (dy, dy.mT, self._f[:n], w["linear2.weight"][:n], new(n, shape.f_out, h))
+        self._d2 = (dx, dx.mT, self._x1[:n], self._x2[:n])
+        self._d1 = (self._dh[:n], new(n, rows, h))
+        self._d0 = [
+            (at, x.expand(per_group, *x.shape), g["linear0.weight"][at])
+            for x, at in zip(self.inputs, _groups(n, per_group), strict=False)
+        ]
+        self._small = (self._sigma[:n], self._scale[:n], new(n, h), new(n, 1, h))
+        self._g = g
+        self._g_rows = {name: view[:, 0] for name, view in g.items() if view.shape[1] == 1}
+        self._trained = n
+        self._input_weight = None
+        if input_columns is not None:
+            self._input_weight = w["linear0.weight"][n:, :, input_columns]
+            self.input_gradient = new(count - n, rows, self._input_weight.shape[2])
 
     def forward(self) -> Tensor:
         """Evaluate all blocks on `inputs`; returns `output`."""
-        w = self._w
+        w, sigma, inverse = self._w, self._sigma, self._inverse
         for bias, x, weight, out in self._first:
             torch.baddbmm(bias, x, weight, out=out)
         self._hat, self._mean, self._rstd = torch.native_layer_norm(
@@ -260,64 +254,76 @@ class BlockBatch:
         )
         torch.addcmul(w["norm.bias"], self._hat, w["norm.weight"], out=self._x1)
         torch.baddbmm(w["linear1.bias"], self._x1, self._w2t, out=self._x2)
-        torch.sigmoid(w["resine.s"], out=self._sigma)
-        torch.reciprocal(self._sigma, out=self._inverse)
-        # ReSine(x) = σ·(2/3)·silu(1.5·sin(x/σ)); the constant factors go into the last weights, which are smaller
-        for x2, inverse, q, f, x2_native, q_native in self._forward_chunks:
-            x2.mul_(inverse)
+        torch.sigmoid(w["resine.s"], out=sigma)
+        torch.reciprocal(sigma, out=inverse)
+        # ReSine(x) = σ·silu(1.5·sin(x/σ))/1.5; the factor σ/1.5 goes into the last weights, which are smaller
+        for x2, scale, q, f, x2_native, q_native in self._forward_parts:
+            x2.mul_(scale)
             self._sin(x2_native, out=q_native)
-            q.mul_(1.5)
+            q.mul_(self._gain)
             _silu_out(q, out=f)
-        torch.mul(w["linear2.weight"], self._sigma, out=self._w3)
-        self._w3.mul_(1.0 / 1.5)
-        return torch.baddbmm(w["linear2.bias"], self._f, self._w3.mT, out=self.output)
+        torch.div(sigma, self._gain, out=self._scale)
+        torch.mul(w["linear2.weight"], self._scale, out=self._w3)
+        return torch.baddbmm(w["linear2.bias"], self._f, self._w3t, out=self.output)
 
-    def backward(self, input_columns: slice | None = None) -> Tensor | None:
-        """Write the parameter gradients of the trained blocks, overwriting what was there.
-
-        Args:
-            input_columns: also return the gradient with respect to these input columns, [G - trained, B, columns],
-                for the blocks that are not trained.
-        """
-        n, w, g, flat, dy = self._trained, self._w, self._g, self._g_flat, self.output_gradient
-        # last Linear; dw3 is the gradient of the scaled weight
-        torch.bmm(dy[:n].mT, self._f[:n], out=self._dw3)
-        torch.sum(dy[:n], 1, out=flat["linear2.bias"])
-        torch.bmm(dy, self._w3, out=self._dx)
-        torch.mul(self._dw3, self._sigma[:n], out=g["linear2.weight"])
-        g["linear2.weight"].mul_(1.0 / 1.5)
-        # ReSine
-        torch.mul(self._inverse, 1.5, out=self._scale)
-        for slope, slope_native, x2_native, q, dx, scale in self._backward_chunks:
+    def backward(self) -> None:
+        """Write the parameter gradients of the trained blocks, overwriting what was there."""
+        w, g, rows = self._w, self._g, self._g_rows
+        sigma, factor, column, d_sigma = self._small
+        # last Linear; d_w3 is the gradient of the scaled weight
+        dy, dy_t, f, weight, d_w3 = self._d3
+        torch.bmm(dy_t, f, out=d_w3)
+        torch.sum(dy, 1, out=rows["linear2.bias"])
+        torch.mul(d_w3, factor, out=g["linear2.weight"])
+        torch.sum(d_w3.mul_(weight), 1, out=column)
+        torch.bmm(self.output_gradient, self._w3, out=self._dx)
+        # ReSine: with respect to σ, f·dy/σ through the factor and -x2·dx through the argument x/σ (x2 holds it)
+        torch.div(column, self._gain, out=column)
+        torch.mul(self._inverse, self._gain, out=self._scale)
+        for slope, slope_native, x2_native, q, dx, scale in self._backward_parts:
             self._cos(x2_native, out=slope_native)
             _silu_backward_out(slope, q, grad_input=slope)
             dx.mul_(slope).mul_(scale)
-        self._dw3.mul_(w["linear2.weight"][:n])
-        torch.sum(self._dw3, 1, keepdim=True, out=self._column)
-        torch.mul(self._dx[:n], self._x2[:n], out=self._product)
-        d_sigma = self._column.mul_(1.0 / 1.5).sub_(self._product.sum(1, keepdim=True))
-        sigma = self._sigma[:n]
-        torch.mul(d_sigma, sigma, out=g["resine.s"])
-        g["resine.s"].addcmul_(g["resine.s"], sigma, value=-1.0)
+        dx, dx_t, x1, x2 = self._d2
+        dh, product = self._d1
+        torch.mul(dx, x2, out=product)
+        torch.sum(product, 1, keepdim=True, out=d_sigma)
+        torch.sub(column[:, None], d_sigma, out=d_sigma)
+        d_sigma.mul_(sigma)
+        torch.addcmul(d_sigma, d_sigma, sigma, value=-1.0, out=g["resine.s"])
         # middle Linear
-        torch.bmm(self._dx[:n].mT, self._x1[:n], out=g["linear1.weight"])
-        torch.sum(self._dx[:n], 1, out=flat["linear1.bias"])
+        torch.bmm(dx_t, x1, out=g["linear1.weight"])
+        torch.sum(dx, 1, out=rows["linear1.bias"])
         torch.bmm(self._dx, w["linear1.weight"], out=self._dh)
         # LayerNorm
-        torch.sum(self._dh[:n], 1, out=flat["norm.bias"])
-        torch.mul(self._dh[:n], self._hat[:n], out=self._product)
-        torch.sum(self._product, 1, out=flat["norm.weight"])
+        torch.sum(dh, 1, out=rows["norm.bias"])
+        torch.mul(dh, self._hat[: self._trained], out=product)
+        torch.sum(product, 1, out=rows["norm.weight"])
         self._dh.mul_(w["norm.weight"])
         d_pre = _layer_norm_backward(
             self._dh, self._pre, self._normalized, self._mean, self._rstd, None, None, (True, False, False)
         )[0]
         # first Linear
-        for at, x, out in self._dw1:
-            torch.bmm(d_pre[at].mT, x, out=out)
-        torch.sum(d_pre[:n], 1, out=flat["linear0.bias"])
-        if input_columns is None:
-            return None
-        return torch.bmm(d_pre[n:], w["linear0.weight"][n:, :, input_columns])
+        trained = d_pre[: self._trained]
+        trained_t = trained.mT
+        for at, x, out in self._d0:
+            torch.bmm(trained_t[at], x, out=out)
+        torch.sum(trained, 1, out=rows["linear0.bias"])
+        if self._input_weight is not None:
+            torch.bmm(d_pre[self._trained :], self._input_weight, out=self.input_gradient)
+
+
+def _groups(count: int, size: int) -> Iterator[slice]:
+    return (slice(at, at + size) for at in range(0, count, size))
+
+
+def _chunks(count: int, rows: int, hidden: int) -> Iterator[tuple[slice, slice]]:
+    """Split [count, rows, hidden] into (blocks, rows) parts of at most _CHUNK elements each."""
+    blocks = max(1, min(count, _CHUNK // (rows * hidden)))
+    step = rows if blocks > 1 else max(1, min(rows, _CHUNK // hidden))
+    for block_slice in _groups(count, blocks):
+        for row_slice in _groups(rows, step):
+            yield block_slice, row_slice
 
 
 _layer_norm_backward = torch.ops.aten.native_layer_norm_backward.default

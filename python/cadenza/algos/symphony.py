@@ -15,22 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from cadenza.algos import EnvInfo, TrainingDiverged
-from cadenza.algos.symphony_losses import (
-    CLAMP,
-    GOLDEN_ALPHA,
-    ascending,
-    clipped_gaussian_,
-    node_weights,
-    rehae,
-    rehse,
-    swaddling,
-)
+from cadenza.algos.symphony_loss import ALPHA, CRITICS, Losses, LossPass, PolicyPass, node_weights, scalar
 from cadenza.buffer import Batch, FadingReplay
-from cadenza.nn import BlockBatch, BlockShape, block, tanh_
+from cadenza.nn import BlockBatch, BlockShape, block
 
-CRITICS = 3
 STATE_FORMAT = 1
-BETA1, BETA2, ADAM_EPS, WEIGHT_DECAY = GOLDEN_ALPHA, 0.995, 1e-8, 0.01
+BETA1, BETA2, ADAM_EPS, WEIGHT_DECAY = ALPHA, 0.995, 1e-8, 0.01
 MAX_AUTHORITY = 1.0 / math.tanh(1.0)
 _STEP_CHUNK = (
     65_536  # parameters per optimiser slice: the slice of θ, m, v and g stays in the second-level cache
@@ -145,39 +135,6 @@ class SymphonyConfig:
         return CRITICS * (self.hidden // 4)
 
 
-@dataclass(frozen=True)
-class Losses:
-    """One evaluation of the loss on B rows; tensors, detached.
-
-    Attributes:
-        advantage: -ReHAE term (with its minus), scalar.
-        td: ReHSE term, scalar.
-        swaddling: swaddling term, scalar.
-        total: their sum.
-        q: nodes of the online critics, [3, B, N_q/3].
-        q_next: Q′, [B].
-        q_t: Q_T, [B].
-        y: regression target, [B].
-        scale: S′ as it enters the loss, [B, n_a].
-        beta: B′ as it enters the loss, [B, n_a].
-        action: ũ′, [B, n_a].
-        q_ema: the new m, scalar.
-    """
-
-    advantage: Tensor
-    td: Tensor
-    swaddling: Tensor
-    total: Tensor
-    q: Tensor
-    q_next: Tensor
-    q_t: Tensor
-    y: Tensor
-    scale: Tensor
-    beta: Tensor
-    action: Tensor
-    q_ema: Tensor
-
-
 class Symphony:
     """The agent.
 
@@ -226,13 +183,16 @@ class Symphony:
         self._targets = self._flat[actor + critics :]
         self.gradient = torch.zeros_like(self._trained)
         self._moment1, self._moment2 = torch.zeros_like(self._trained), torch.zeros_like(self._trained)
-        self._slices = list(
-            zip(
+        self._denominator = torch.zeros_like(self._trained[:_STEP_CHUNK])
+        self._slices = [
+            (*part, self._denominator[: len(part[0])])
+            for part in zip(
                 *(t.split(_STEP_CHUNK) for t in (self._trained, self.gradient, self._moment1, self._moment2)),
                 strict=True,
             )
-        )
-        self._denominator = torch.zeros_like(self._slices[0][0])
+        ]
+        self._beta2 = scalar(BETA2, dtype, self.device)
+        self._decay = scalar(1.0 - config.lr * WEIGHT_DECAY, dtype, self.device)
 
         # one CPU generator for everything; on another device the normals come from a generator that it seeds
         self._generator = torch.Generator().manual_seed(seed)
@@ -247,7 +207,7 @@ class Symphony:
 
         self._weights = node_weights(config.nodes, dtype).to(self.device)
         self._q_ema = torch.zeros((), dtype=dtype, device=self.device)
-        self._one = torch.ones_like(self._q_ema)
+        self._q_floor = scalar(config.q_floor, dtype, self.device)
         self.buffer = FadingReplay(
             self.obs_dim, n_a, config.explore_steps, config.tiles, reward_floor=config.reward_floor,
             protect_forever=config.protect_terminals == "forever", task=self.env_info.task,
@@ -255,8 +215,8 @@ class Symphony:
         self.env_steps = 0
         self.updates = 0
         self._episode_steps = np.zeros(0, np.int64)
-        self._passes: dict[int, _Pass] = {}
-        self._policies: dict[int, BlockBatch] = {}
+        self._passes: dict[int, LossPass] = {}
+        self._policies: dict[int, PolicyPass] = {}
         self._draw = _Draw(config.nodes, self.obs_dim, n_a, dtype, self.device)
 
     # ---- acting and observing ------------------------------------------------------------------------------------
@@ -273,6 +233,7 @@ class Symphony:
         due = self.config.updates_per_vector_step
         return self.config.updates_per_step * k if due is None else due
 
+    @torch.inference_mode()
     def act(self, obs: np.ndarray, *, explore: bool, active: bool | np.ndarray = True) -> np.ndarray:
         """Choose actions.
 
@@ -289,26 +250,22 @@ class Symphony:
         """
         rows = self._rows("obs", obs, self.obs_dim)
         self._finite("obs", rows)
-        k, n = len(rows), self.action_dim
+        k = len(rows)
         policy = self._policies.get(k)
         if policy is None:
-            policy = self._policies[k] = BlockBatch(self._actor_shape, self._actor, 1, k)
-        policy.inputs[0].copy_(torch.from_numpy(rows))
-        half = tanh_(policy.forward()[0, :, : 2 * n].mul(0.5))
-        u = half[:, :n] * half[:, n:].abs()
+            u = torch.zeros((k, self.action_dim), dtype=self.dtype, device=self.device)
+            policy = self._policies[k] = PolicyPass(BlockBatch(self._actor_shape, self._actor, 1, k), u)
         if explore and self.ready and self.config.final_fall_steps:
             active = np.logical_and(active, ~self._falling(k))
+        share = None
         if active is not True:
-            u.mul_(torch.as_tensor(np.broadcast_to(active, (k,)).astype(np.float32)).to(u)[:, None])
-        if explore:
-            noise = torch.empty((k, n), dtype=self.dtype, device=self.device)
-            u.add_(
-                clipped_gaussian_(noise, self.config.noise_std, self.config.noise_clip, self._noise_generator)
-            )
-        action = tanh_(u).cpu().numpy() * self._span + self._centre
+            share = torch.as_tensor(np.broadcast_to(active, (k,)).astype(np.float32)).to(policy.u)[:, None]
+        noise = self._fill_noise(torch.empty_like(policy.u)) if explore else None
+        u = policy.forward(torch.from_numpy(rows), noise, share)
+        action = u.cpu().numpy() * self._span + self._centre
         if self.config.authority > 1.0:
             np.clip(action, self._low, self._high, out=action)
-        return action.astype(np.float32).reshape(np.shape(obs)[:-1] + (n,))
+        return action.astype(np.float32, copy=False).reshape((*np.shape(obs)[:-1], self.action_dim))
 
     def observe(
         self,
@@ -370,6 +327,7 @@ class Symphony:
 
     # ---- learning ------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode()
     def update(self) -> dict[str, float]:
         """Draw a batch and take one gradient step.
 
@@ -383,8 +341,7 @@ class Symphony:
         draw = self._draw
         torch.rand(draw.uniforms.shape, dtype=torch.float64, generator=self._generator, out=draw.uniforms)
         self.buffer.sample(draw.uniforms_np, draw.staging)
-        clipped_gaussian_(draw.noise, self.config.noise_std, self.config.noise_clip, self._noise_generator)
-        losses = self.loss(draw.batch(), draw.noise, self._draw_masks(len(draw.noise)))
+        losses = self.loss(draw.batch(), self._fill_noise(draw.noise), self._draw_masks(len(draw.noise)))
         metrics = self._metrics(losses)
         for name in ("advantage", "td", "swaddling", "loss", "grad_norm"):
             if not math.isfinite(metrics[name]):
@@ -394,6 +351,7 @@ class Symphony:
         self.updates += 1
         return metrics
 
+    @torch.inference_mode()
     def loss(self, batch: Batch, noise: Tensor, masks: Sequence[Tensor] = ()) -> Losses:
         """Evaluate the loss; its gradient is left in `gradient`. Parameters and m stay as they are.
 
@@ -406,19 +364,27 @@ class Symphony:
         rows = len(noise)
         run = self._passes.get(rows)
         if run is None:
-            run = self._passes[rows] = _Pass(self, rows)
-        return run(batch, noise, masks)
+            run = self._passes[rows] = LossPass(
+                self._actor_shape, self._critic_shape, self._flat, self.gradient, self._weights, rows,
+                self.config.q_floor,
+            )  # fmt: skip
+        return run(batch, noise, masks, self._q_ema)
 
+    @torch.inference_mode()
     def _step(self) -> None:
         """θ ← θ - lr·(m/(√v + 1e-8) + 0.01·θ) on the trained parameters, then target ← target + τ(online - target)."""
         lr = self.config.lr
-        for theta, gradient, m, v in self._slices:
-            denominator = self._denominator[: len(theta)]
+        for theta, gradient, m, v, denominator in self._slices:
             m.lerp_(gradient, 1.0 - BETA1)
-            v.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
+            v.mul_(self._beta2).addcmul_(gradient, gradient, value=1.0 - BETA2)
             torch.sqrt(v, out=denominator).add_(ADAM_EPS)
-            theta.mul_(1.0 - lr * WEIGHT_DECAY).addcdiv_(m, denominator, value=-lr)
+            theta.mul_(self._decay).addcdiv_(m, denominator, value=-lr)
         self._targets.lerp_(self._critics, self.config.tau)
+
+    def _fill_noise(self, noise: Tensor) -> Tensor:
+        """N = noise_std·clip(n, ±noise_clip), n standard normal."""
+        clip = self.config.noise_clip
+        return noise.normal_(generator=self._noise_generator).clamp_(-clip, clip).mul_(self.config.noise_std)
 
     def _draw_masks(self, rows: int) -> list[Tensor]:
         p = self.config.gradient_dropout
@@ -433,20 +399,31 @@ class Symphony:
         ]
 
     def _metrics(self, losses: Losses) -> dict[str, float]:
-        names = ("loss", "advantage", "td", "swaddling", "q_mean", "q_std_nodes", "q_ema", "scale_mean", "beta_mean",
-                 "clipped_q_fraction", "grad_norm")  # fmt: skip
-        q = losses.q
-        mean = q.mean((0, 2))
-        spread = (q - mean[None, :, None]).square_().mean((0, 2)).sqrt_().mean()
-        values = torch.stack(
+        q, nodes = losses.q, losses.target_nodes
+        centred = nodes - nodes.mean(1, keepdim=True)
+        sums = torch.stack(
             (
-                losses.total, losses.advantage, losses.td, losses.swaddling, mean.mean(), spread, losses.q_ema,
-                losses.scale.mean(), losses.beta.mean(),
-                (losses.q_t.abs() < self.config.q_floor).to(self.dtype).mean(),
-                torch.linalg.vector_norm(self.gradient),
+                losses.advantage, losses.td, losses.swaddling, losses.q_ema, q.sum(),
+                torch.linalg.vecdot(centred, centred).sqrt_().sum(), losses.scale.sum(), losses.beta.sum(),
+                torch.lt(losses.q_t.abs(), self._q_floor).sum(), torch.linalg.vector_norm(self.gradient),
             )
         ).tolist()  # fmt: skip
-        return dict(zip(names, values, strict=True), reward_norm=self.buffer.reward_norm)
+        advantage, td, calm, q_ema, q_sum, spread, scale, beta, clipped, norm = sums
+        rows, entries = len(nodes), losses.scale.numel()
+        return {
+            "loss": advantage + td + calm,
+            "advantage": advantage,
+            "td": td,
+            "swaddling": calm,
+            "q_mean": q_sum / q.numel(),
+            "q_std_nodes": spread / (rows * math.sqrt(nodes.shape[1])),
+            "q_ema": q_ema,
+            "scale_mean": scale / entries,
+            "beta_mean": beta / entries,
+            "clipped_q_fraction": clipped / rows,
+            "reward_norm": self.buffer.reward_norm,
+            "grad_norm": norm,
+        }
 
     # ---- parameters and state ------------------------------------------------------------------------------------
 
@@ -647,84 +624,3 @@ class _Draw:
         if self._as_is is not None:
             return self._as_is
         return Batch(*(t.to(self.noise) for t in self._tensors))
-
-
-class _Pass:
-    """Forward and backward of the whole loss for one number of rows."""
-
-    def __init__(self, agent: Symphony, rows: int) -> None:
-        self.agent = agent
-        config, n_s, n_a = agent.config, agent.obs_dim, agent.action_dim
-        actor = agent._actor_shape.stride
-        self.actor = BlockBatch(agent._actor_shape, agent._actor, 1, rows, agent.gradient[:actor])
-        # online and target critics lie one after the other, so all six run as one batch
-        self.critics = BlockBatch(
-            agent._critic_shape, agent._flat[actor:], 2 * CRITICS, rows, agent.gradient[actor:], groups=2
-        )
-        self.now, self.next = self.critics.inputs
-        self.obs, self.action = self.now[:, :n_s], self.now[:, n_s:]
-        self.next_obs, self.next_action = self.next[:, :n_s], self.next[:, n_s:]
-        self.nodes = torch.zeros((rows, config.nodes), dtype=agent.dtype, device=agent.device)
-        self.nodes_by_critic = self.nodes.view(rows, CRITICS, -1).transpose(0, 1)
-        self.weight_of_node = torch.zeros_like(self.nodes)
-        self.weight_by_critic = self.weight_of_node.view(rows, CRITICS, -1).transpose(0, 1)
-        self.weights = agent._weights.expand(rows, -1)
-
-    def __call__(self, batch: Batch, noise: Tensor, masks: Sequence[Tensor]) -> Losses:
-        agent, actor, critics = self.agent, self.actor, self.critics
-        config, rows, n_a = agent.config, len(noise), agent.action_dim
-        self.obs.copy_(batch.obs)
-        self.action.copy_(batch.action)
-        self.next_obs.copy_(batch.next_obs)
-        actor.inputs[0].copy_(batch.next_obs)
-
-        # ũ′ = tanh(S⊙A + N)
-        half = tanh_(actor.forward()[0].mul(0.5))
-        a, scale_beta = half[:, :n_a], half[:, n_a:].abs()
-        scale = scale_beta[:, :n_a]
-        u = tanh_(torch.addcmul(noise, scale, a))
-        self.next_action.copy_(u)
-        output = critics.forward()
-
-        # Q′: low nodes weigh most
-        self.nodes_by_critic.copy_(output[CRITICS:])
-        order, ascending_nodes = ascending(self.nodes)
-        self.weight_of_node.scatter_(1, order, self.weights)
-        q_next = torch.mv(ascending_nodes, agent._weights)
-        y = torch.addcmul(batch.reward, batch.discount, q_next)
-        q_t = (q_next * (1.0 - GOLDEN_ALPHA)).add_(agent._q_ema, alpha=GOLDEN_ALPHA)
-        floor = q_t.abs().clamp_(min=config.q_floor)
-
-        # the three terms and their gradients
-        value, slope = rehae((q_next - q_t).div_(floor))
-        advantage = value.mean().neg_()
-        d_q_next = slope.div_(floor).mul_(-1.0 / rows)
-        value, slope = rehse(output[:CRITICS] - y[None, :, None])
-        td = value.mean()
-        torch.mul(slope, 1.0 / slope.numel(), out=critics.output_gradient[:CRITICS])
-        torch.mul(self.weight_by_critic, d_q_next[None, :, None], out=critics.output_gradient[CRITICS:])
-        clamped = scale_beta.clamp(CLAMP, 1.0 - CLAMP)
-        value, d_scale, d_beta = swaddling(clamped[:, :n_a], clamped[:, n_a:])
-        calm = value.mean()
-
-        # back through the critics into ũ′, then through the action into the actor
-        if masks:
-            critics.output_gradient.mul_(torch.stack(tuple(masks[1:])))
-        d_u = critics.backward(slice(agent.obs_dim, None))
-        assert d_u is not None
-        d_pre = d_u.sum(0).mul_(torch.addcmul(agent._one, u, u, value=-1.0))
-        d_half = actor.output_gradient[0]
-        torch.mul(d_pre, scale, out=d_half[:, :n_a])
-        d_magnitude = torch.cat((d_scale, d_beta), 1).mul_(1.0 / d_scale.numel())
-        d_magnitude.mul_(clamped == scale_beta)  # the clamp passes no gradient where it acts
-        d_magnitude[:, :n_a].addcmul_(d_pre, a)
-        torch.mul(d_magnitude, half[:, n_a:].sign(), out=d_half[:, n_a:])
-        d_half.mul_(torch.addcmul(agent._one, half, half, value=-1.0)).mul_(0.5)
-        if masks:
-            d_half.mul_(masks[0])
-        actor.backward()
-
-        return Losses(
-            advantage=advantage, td=td, swaddling=calm, total=advantage + td + calm, q=output[:CRITICS],
-            q_next=q_next, q_t=q_t, y=y, scale=clamped[:, :n_a], beta=clamped[:, n_a:], action=u, q_ema=q_t.mean(),
-        )  # fmt: skip

@@ -8,6 +8,150 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::strict;
+
+/// Format version that this crate reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// Longest `manifest.json`, bytes.
+pub const MANIFEST_CAP: usize = 1 << 20;
+
+/// Why a manifest is refused. `at` is the place in the file, for example `observation.terms.2.size`.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// Longer than the cap.
+    #[error("the manifest has {bytes} bytes, more than {cap}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// Longest allowed.
+        cap: usize,
+    },
+    /// Not JSON, or a number beyond the range of 64-bit floats.
+    #[error("line {line}, column {column}: {message}")]
+    Syntax {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// Made for another version of this crate.
+    #[error("format {found}, but this version reads format {supported}")]
+    NewerFormat {
+        /// Format of the file.
+        found: String,
+        /// Format that is read.
+        supported: u32,
+    },
+    /// A key stands twice in one object.
+    #[error("duplicate key {path}")]
+    DuplicateKey {
+        /// The key.
+        path: String,
+    },
+    /// Nested too deeply.
+    #[error("{path}: nested deeper than {limit}")]
+    TooDeep {
+        /// Where.
+        path: String,
+        /// Deepest allowed.
+        limit: usize,
+    },
+    /// A key is unknown or missing, or a value has the wrong type.
+    #[error("{at}: {message} (written by cadenza {writer})")]
+    Schema {
+        /// Where.
+        at: String,
+        /// What is wrong, with the keys that are known.
+        message: String,
+        /// Version that wrote the file.
+        writer: String,
+    },
+    /// A name stands twice where names must differ.
+    #[error("{at}: {name:?} stands there twice")]
+    Repeated {
+        /// Where.
+        at: String,
+        /// The name.
+        name: String,
+    },
+    /// A name that nothing carries.
+    #[error("{at}: {name:?} is unknown; known: {known}")]
+    Unknown {
+        /// Where.
+        at: String,
+        /// The name.
+        name: String,
+        /// The names that would do.
+        known: String,
+    },
+    /// A list or a sum has the wrong length.
+    #[error("{at}: {got} numbers, but {expected} are needed")]
+    Size {
+        /// Where.
+        at: String,
+        /// Needed.
+        expected: usize,
+        /// Found.
+        got: usize,
+    },
+    /// A number outside its range.
+    #[error("{at}: {value} {rule}")]
+    Range {
+        /// Where.
+        at: String,
+        /// The number.
+        value: f64,
+        /// What it should be.
+        rule: &'static str,
+    },
+    /// Two fields cannot both be true, or one needs another.
+    #[error("{at}: {why}")]
+    Contradiction {
+        /// Where.
+        at: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Manifest {
+    /// Parses `manifest.json` and checks every rule that needs no other file.
+    ///
+    /// Keys `x-…` are accepted and ignored. A manifest that is about to be written may leave `files` out.
+    ///
+    /// # Errors
+    /// The first rule that does not hold, with its place.
+    pub fn from_json(text: &[u8]) -> Result<Self, ManifestError> {
+        if text.len() > MANIFEST_CAP {
+            return Err(ManifestError::TooLong { bytes: text.len(), cap: MANIFEST_CAP });
+        }
+        let tree = strict::parse(text)?;
+        if let Some(format) = tree.get("format").filter(|f| f.is_number() && f.as_u64() != Some(FORMAT.into())) {
+            return Err(ManifestError::NewerFormat { found: format.to_string(), supported: FORMAT });
+        }
+        let writer = tree.pointer("/provenance/cadenza").and_then(|v| v.as_str()).unwrap_or("?").to_owned();
+        let manifest: Self = serde_path_to_error::deserialize(&tree).map_err(|e| ManifestError::Schema {
+            at: e.path().to_string(),
+            message: e.inner().to_string(),
+            writer,
+        })?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// Prints the manifest: fields in a fixed order, maps sorted, numbers in the shortest form that reads back to the
+    /// same bits. Equal manifests give equal text.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("plain data with string keys always prints");
+        text.push('\n');
+        text
+    }
+}
+
 /// The manifest of a bundle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,7 +160,8 @@ pub struct Manifest {
     pub format: u32,
     /// Name of the policy.
     pub name: String,
-    /// Every other entry of the bundle.
+    /// Every other entry of the bundle; the writer fills it.
+    #[serde(default)]
     pub files: BTreeMap<String, FileEntry>,
     /// The robot that it was trained for.
     pub robot: RobotRef,

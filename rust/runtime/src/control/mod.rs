@@ -1,1 +1,3 @@
 //! The loop itself.
+
+pub mod latest;

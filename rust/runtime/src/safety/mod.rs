@@ -1,7 +1,14 @@
 //! The one gate before the motors: levels, reasons, faults.
 
+pub mod arming;
+pub mod check;
+pub mod gate;
+pub mod ladder;
 pub mod reason;
+mod ring;
 
+pub use arming::{ArmRefusal, ResetRefusal};
+pub use gate::Gate;
 pub use reason::Reason;
 
 /// Level of the safety ladder. Hold is not latched; from SoftStop on the level only grows until an operator resets it.
@@ -21,7 +28,7 @@ pub enum Level {
 }
 
 /// Whether the policy may move the robot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Phase {
     /// Motors off, states are read.

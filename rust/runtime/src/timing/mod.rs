@@ -1,1 +1,9 @@
-//! Clock, scheduling, statistics.
+//! Time: the clocks that the loop sleeps on, the scheduling class that it runs in, and how well it did.
+
+pub mod clock;
+pub mod compare;
+pub mod doctor;
+pub mod host;
+pub mod sched;
+pub mod stats;
+pub mod summary;
