@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).parent))
-import native_double
+try:
+    import cadenza  # noqa: F401
+except ImportError:
+    import native_double
 
-import cadenza
+    sys.modules["cadenza._native"] = native_double
 
-if not hasattr(cadenza, "_native"):
-    try:
-        import cadenza._native
-    except ImportError:
-        sys.modules["cadenza._native"] = native_double
-        cadenza._native = native_double
+torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """NumPy reference of the batched runtime parts in `cadenza._native`, independent of the Rust code.
 
-Written from spec/runtime.md §2, §3, §7.3 and DESIGN §7. Robot order everywhere; tests compare it with the extension.
+Written from spec/runtime.md §2, §3, §7.3 and DESIGN §7. Robot order everywhere; tests compare it with the
+extension.
 """
 
 import json
@@ -9,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+
+__version__ = "0.0.0"
 
 
 class Robot:

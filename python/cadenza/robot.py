@@ -1,9 +1,12 @@
 """A robot by name: its limits from robot.toml, its mechanics from the MuJoCo model (spec/training.md §2).
 
-robot.toml is read by the Rust reader, so training and the real-time loop agree on every number. The model gets the
-motor law of DESIGN §7: each `<motor>` becomes `tau + kp·(q* − q) + kd·(dq* − dq)`, cut at the joint's effort.
-MuJoCo is imported only by the methods that need a model.
+robot.toml is read by the Rust reader, so training and the real-time loop agree on every number. The model
+gets the motor law of DESIGN §7: each `<motor>` becomes `tau + kp·(q* − q) + kd·(dq* − dq)`, cut at the
+joint's effort. MuJoCo is imported only by the methods that need a model.
 """
+
+# MuJoCo comes without type stubs
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -123,7 +126,11 @@ class Robot:
     def model(
         self, gains: Mapping[str, tuple[float, float]] | None = None, *, physics_dt: float | None = None
     ) -> mujoco.MjModel:
-        """The MuJoCo model with the motor law; `gains` as in `gains()`, `physics_dt` replaces the model's timestep.
+        """The MuJoCo model with the motor law.
+
+        Args:
+            gains: as in `gains()`.
+            physics_dt: replaces the model's timestep, s.
 
         Raises:
             ValueError: the model and robot.toml disagree, or the timestep does not divide the control period.
@@ -139,6 +146,14 @@ class Robot:
         spec = motor_spec(self, self.gains(gains), None)
         spec.compile()
         return spec.to_xml()
+
+    def home_qpos(self, model: mujoco.MjModel) -> np.ndarray:
+        """The model's qpos [nq] with every joint of the robot at home and the rest as the model has it."""
+        from cadenza.sim.motor import joint_indices
+
+        qpos = model.qpos0.copy()
+        qpos[joint_indices(model, self.joint_names)[0]] = self.home
+        return qpos
 
     def frames_json(self) -> list[dict[str, Any]]:
         """The manifest's `frames`: each named frame's chain of fixed transforms and joint axes."""
@@ -165,25 +180,35 @@ def robot_names() -> list[str]:
     return sorted(p.parent.name for p in robots_dir().glob("*/robot.toml"))
 
 
+def find_robot(robot: str | Path) -> Path:
+    """The robot.toml of a shipped robot's name, of a folder, or of its own path.
+
+    Raises:
+        ValueError: nothing of that name; the text gives the nearest one.
+    """
+    path = Path(robot)
+    if str(robot) in robot_names():
+        return robots_dir() / str(robot) / "robot.toml"
+    if path.is_dir() and (path / "robot.toml").is_file():
+        return path / "robot.toml"
+    if path.is_file():
+        return path
+    raise ValueError(f"no robot {str(robot)!r}{suggest(str(robot), robot_names())}")
+
+
 def load_robot(robot: str | Path) -> Robot:
     """Load a robot.
 
     Args:
-        robot: a shipped robot's name, a robot.toml, or a folder that holds one.
+        robot: as in `find_robot`.
 
     Raises:
-        ValueError: nothing of that name (with the nearest names), or robot.toml is wrong (`_native.RobotError`).
+        ValueError: no such robot, one without a model, or a wrong robot.toml (`_native.RobotError`).
     """
-    path = Path(robot)
-    if str(robot) in robot_names():
-        path = robots_dir() / str(robot) / "robot.toml"
-    elif path.is_dir() and (path / "robot.toml").is_file():
-        path = path / "robot.toml"
-    elif not path.is_file():
-        raise ValueError(f"no robot {str(robot)!r}{suggest(str(robot), robot_names())}")
+    path = find_robot(robot)
     native = _native.Robot(str(path))
     if native.model is None:
-        raise ValueError(f'{path}: no model; training and simulation need `model = "….xml"`')
+        raise ValueError(f"{path}: no model, which training and simulation need")
     return Robot(
         native=native,
         name=native.name,

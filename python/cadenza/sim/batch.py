@@ -1,8 +1,11 @@
 """Many simulations of one robot, stepped together on MuJoCo's own thread pool.
 
-The same NumPy vocabulary serves one simulation and thousands; results do not depend on the number of threads. One
-call of `step` runs the control ticks of a whole policy step inside MuJoCo, without Python in between.
+The same NumPy vocabulary serves one simulation and thousands; results do not depend on the number of threads.
+One call of `step` runs the control ticks of a whole policy step inside MuJoCo, without Python in between.
 """
+
+# MuJoCo comes without type stubs
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

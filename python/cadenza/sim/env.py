@@ -1,7 +1,7 @@
 """n simulations of a robot task: the loop of training, made of the runtime's own parts.
 
-Observation terms, action decoding, up-sampling and limiter are the Rust ones (`_native`), built from the task's
-manifest, so a policy trains on what it will meet. NumPy only moves the rows.
+Observation terms, action decoding, up-sampling and limiter are the Rust ones (`_native`), built from the
+task's manifest, so a policy trains on what it will meet. NumPy only moves the rows.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class RobotEnvironment:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> np.ndarray:
-        """Restore `state_dict`; returns the observations to act on next [n, S]. ValueError when it does not fit."""
+        """Restore `state_dict` (ValueError when it does not fit); observations to act on next [n, S]."""
         self.sim.load_state_dict(state["sim"])
         self._actions.set_state(state["actions"])
         self._observation.set_state(state["observation"])
@@ -148,7 +148,7 @@ class RobotEnvironment:
         self._observation.reset(ids)
 
     def _observe(self, out: np.ndarray | None = None, ids: np.ndarray | None = None) -> np.ndarray:
-        """Observe everyone, or only `ids`: an observation enters the histories, so nobody is observed twice."""
+        """Observe everyone, or only `ids`: it enters the histories, so nobody is observed twice."""
         out = np.zeros((self.n, self.obs_size), np.float32) if out is None else out
         self._observation.step(
             self.sim.q, self.sim.dq, self.sim.tau, self._user, self._action, self._actions.target,

@@ -1,9 +1,12 @@
 """Chains of named frames, read from the MuJoCo model once and written to the manifest (DESIGN §7, Frames).
 
-A frame is the product of its links' transforms, from the world outwards. A link is a fixed transform followed by the
-motion of at most one joint about (or along) an axis through the link's own origin, so a joint with an anchor off its
-body's origin is split into two links.
+A frame is the product of its links' transforms, from the world outwards. A link is a fixed transform followed
+by the motion of at most one joint about (or along) an axis through the link's own origin, so a joint with an
+anchor off its body's origin is split into two links.
 """
+
+# MuJoCo comes without type stubs
+# pyright: reportAttributeAccessIssue=false
 
 from typing import Any
 

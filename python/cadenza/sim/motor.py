@@ -1,9 +1,12 @@
-"""The motor law in MuJoCo (DESIGN §7): `<motor>` actuators become position-velocity servos evaluated every step.
+"""The motor law in MuJoCo (DESIGN §7): `<motor>` actuators become servos evaluated every physics step.
 
-Each `<motor>` turns into a general actuator with gain 1, affine bias (0, −kp, −kd) and force range ± effort, so
-`ctrl = tau + kp·q* + kd·dq*` gives `tau + kp·(q* − q) + kd·(dq* − dq)`, cut at the effort. Training and the sim
-device use the same actuators.
+Each `<motor>` turns into a general actuator with gain 1, affine bias (0, −kp, −kd) and force range ± effort,
+so `ctrl = tau + kp·q* + kd·dq*` gives `tau + kp·(q* − q) + kd·(dq* − dq)`, cut at the effort. Training and
+the sim device use the same actuators.
 """
+
+# MuJoCo comes without type stubs
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ def motor_spec(robot: Robot, gains: np.ndarray, physics_dt: float | None) -> muj
         physics_dt: replaces the model's timestep, s.
 
     Raises:
-        ValueError: the model does not compile, a joint has no motor or no joint of its name, a motor is geared, or
-            the timestep does not divide the control period.
+        ValueError: the model does not compile, a joint has no motor or no joint of its name, a motor is
+            geared, or the timestep does not divide the control period.
     """
     try:
         spec = mujoco.MjSpec.from_file(str(robot.model_path))

@@ -1,4 +1,4 @@
-"""The parts of a bundle's manifest that every robot task declares alike (rust/policy/src/manifest.rs, format 1)."""
+"""What every robot task's manifest declares alike (rust/policy/src/manifest.rs, format 1)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def blank_manifest(
         "chunk": {"mode": "none", "horizon": 1, "execute": 1, "on_exhausted": "hold", "seam": "replace"},
         "functions": {},
         "carry": {},
-        "in_graph": {"normalize": False, "squash": False, "action_scale": False, "action_offset": False},
+        # our algorithms end in a tanh; scale and offset are the runtime's
+        "in_graph": {"normalize": False, "squash": True, "action_scale": False, "action_offset": False},
         "monitors": [],
         "commands": [],
         "weights": "f32",

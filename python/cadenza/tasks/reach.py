@@ -56,10 +56,10 @@ class ReachConfig:
 
 
 class ReachArm6:
-    """The six joints of arm6 bring its tool to a goal given as three operator commands; the gripper stays shut.
+    """The six joints of arm6 bring its tool to a goal, given as three operator commands.
 
-    The reward of a step is −(√(d² + 0.02²) − 0.02)/0.3 − smooth·mean(Δu²), with d the distance of tool and goal: the
-    root is round at the goal, where a pure distance would make the policy chatter.
+    The reward of a step is −(√(d² + 0.02²) − 0.02)/0.3 − smooth·mean(Δu²), with d the distance of tool and
+    goal: the root is round at the goal, where a pure distance would make the policy chatter.
     """
 
     name = "ReachArm6"

@@ -1,8 +1,8 @@
 """What a task is, and what the training loop sees of it.
 
-A `Task` declares a robot problem: observation terms, action, rates and gains (the manifest that training, export and
-the real-time loop share), where episodes start, and what they are worth. It holds no state; everything is vectorised
-over n simulations. An `Environment` is n running copies of a task.
+A `Task` declares a robot problem: observation terms, action, rates and gains (the manifest that training,
+export and the real-time loop share), where episodes start, and what they are worth. It holds no state;
+everything is vectorised over n simulations. An `Environment` is n running copies of a task.
 """
 
 from __future__ import annotations
