@@ -5,11 +5,11 @@ import shutil
 import mujoco
 import numpy as np
 import pytest
-from native_double import forward
 
 from cadenza import load_robot
 from cadenza.robot import find_robot, robot_names, robots_dir
 from cadenza.sim.frames import frame_chain
+from native_double import forward
 
 
 @pytest.fixture(scope="module")

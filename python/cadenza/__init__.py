@@ -1,6 +1,6 @@
-"""Cadenza takes a robot policy from simulation to the motor bus: train in MuJoCo, export, run in a real-time loop.
+"""Cadenza takes a robot policy from simulation to the motor bus: train, export, run in a real-time loop.
 
-Importing the package needs numpy only; training, simulation and export import their libraries where they are used.
+Importing the package needs numpy only; training, simulation and export import their libraries themselves.
 """
 
 from cadenza._native import __version__

@@ -1,8 +1,9 @@
 """Checkpoints: one file, written atomically, read only if whole.
 
-Layout: the line `cadenza-checkpoint 1`, the SHA-256 of the rest as a line of hexadecimal, then a torch archive
-that is loaded with `weights_only`, so that a foreign file cannot run code. Every array is copied into the file,
-so training goes on without touching the snapshot. Saving keeps the one before it as `<name>.previous`.
+Layout: the line `cadenza-checkpoint 1`, the SHA-256 of the rest as a line of hexadecimal, then a torch
+archive that is loaded with `weights_only`, so that a foreign file cannot run code. Every array is copied into
+the file, so training goes on without touching the snapshot. Saving keeps the one before it as
+`<name>.previous`.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _check(path: Path, file: BufferedReader) -> None:
     body = file.tell()
     found = hashlib.file_digest(file, "sha256").hexdigest()
     expected = head[len(_MAGIC) : -1].decode(errors="replace")
-    if found != expected:
+    if found != expected or head[-1:] != b"\n":
         text = f"torn or changed: SHA-256 {found[:12]}…, expected {expected[:12]}…"
         kept = previous_checkpoint(path)
         raise CheckpointError(path, text + (f"; the one before it is {kept.name}" if kept.exists() else ""))

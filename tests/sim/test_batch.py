@@ -92,7 +92,8 @@ def test_expanded_gains_and_masses_differ_by_simulation():
     assert sag[1] == pytest.approx(4 * sag[0], rel=0.1)
 
 
-def test_a_simulation_that_blows_up_is_named():
+def test_a_simulation_that_blows_up_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo logs warnings into the current folder
     sim = BatchSim(ARM, 3)
     q, dq = (x.copy() for x in targets(3))
     q[1, 5, 0] = np.nan

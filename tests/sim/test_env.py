@@ -1,4 +1,4 @@
-"""cadenza.sim.env: rows, episode ends, seeds, resume; observations against numbers computed here from MuJoCo."""
+"""cadenza.sim.env: rows, episode ends, seeds, resume; observations against numbers computed here."""
 
 import mujoco
 import numpy as np
@@ -142,7 +142,8 @@ def test_bad_actions_change_nothing():
     np.testing.assert_array_equal(rows(env, 3, 0)[0], rows(twin, 3, 0)[0])
 
 
-def test_a_broken_simulation_is_reported():
+def test_a_broken_simulation_is_reported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo logs warnings into the current folder
     env = RobotEnvironment(TASK, 2)
     env.sim._qpos[1, 0] = np.inf
     with pytest.raises(SimulationDiverged, match="simulation 1"):
