@@ -1,8 +1,8 @@
 """Fading replay: a ring whose oldest third fades out of the draws (spec/symphony.md §3.5).
 
-The first `explore_steps` transitions are collected, rewards are divided once by their mean magnitude, and the block
-is tiled to fill the capacity. From then on each new transition overwrites the oldest one, except that a terminal
-transition survives one extra cycle.
+The first `explore_steps` transitions are collected, rewards are divided once by their mean magnitude, and
+the block is tiled to fill the capacity. From then on each new transition overwrites the oldest one, except
+that a terminal transition survives one extra cycle.
 """
 
 import warnings
@@ -125,7 +125,7 @@ class FadingReplay:
             end = self.count + k
             if end > self.explore_steps:
                 raise ValueError(
-                    f"{k} transitions do not fit: {self.count} of {self.explore_steps} exploration steps are stored"
+                    f"{k} transitions do not fit: {self.count} of {self.explore_steps} exploration steps done"
                 )
             self._write(slice(self.count, end), obs, action, reward, next_obs, discount, terminated)
             self.count = end
@@ -144,8 +144,15 @@ class FadingReplay:
             self.head = (self.head + 1) % self.capacity
 
     def sample(self, uniforms: np.ndarray, out: Batch) -> None:
-        """Draw one transition per uniform in [0, 1) with replacement into the float32 arrays of `out`."""
-        assert self._cdf is not None, "sample before tiling"
+        """Draw one transition per uniform in [0, 1) with replacement into the float32 arrays of `out`.
+
+        Raises:
+            RuntimeError: the explored block is not complete.
+        """
+        if self._cdf is None:
+            raise RuntimeError(
+                f"nothing to draw: {self.count} of {self.explore_steps} exploration steps done"
+            )
         slots = np.searchsorted(self._cdf, uniforms, side="right")
         slots += self.head
         slots %= self.capacity
@@ -167,6 +174,9 @@ class FadingReplay:
 
     def check_state(self, state: dict[str, Any]) -> None:
         """Raise ValueError, naming the field, when `state` does not fit this buffer; changes nothing."""
+        for name in ("count", "head", "reward_norm", *_ARRAYS):
+            if name not in state:
+                raise ValueError(f"checkpoint lacks buffer.{name}")
         count, head = int(state["count"]), int(state["head"])
         if not (0 <= count < self.explore_steps or count == self.capacity):
             raise ValueError(
@@ -178,7 +188,8 @@ class FadingReplay:
             mine, theirs = getattr(self, name)[:count], np.asarray(state[name])
             if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
                 raise ValueError(
-                    f"checkpoint {name} is {theirs.dtype}{list(theirs.shape)}, expected {mine.dtype}{list(mine.shape)}"
+                    f"checkpoint {name} is {theirs.dtype}{list(theirs.shape)}, "
+                    f"expected {mine.dtype}{list(mine.shape)}"
                 )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""Network blocks with ReSine: one module for deployment, one batched kernel for training (spec/symphony.md §3.1).
+"""Blocks with ReSine: a module for deployment, a batched kernel for training (spec/symphony.md §3.1).
 
 A block is Linear(f_in -> h), LayerNorm(h), Linear(h -> h), ReSine(h), Linear(h -> f_out).
-`block` builds it as an ordinary torch module. `BlockBatch` evaluates several equally shaped blocks at once and
-differentiates them by hand: at these sizes the bookkeeping of autograd costs more than the arithmetic. Its
-parameters are views of one flat tensor, so that an optimiser step is a handful of calls.
+`block` builds it as an ordinary torch module. `BlockBatch` evaluates several equally shaped blocks at once
+and differentiates them by hand: at these sizes the bookkeeping of autograd costs more than the arithmetic.
+Its parameters are views of one flat tensor, so that an optimiser step is a handful of calls.
 """
 
 import math
@@ -28,6 +28,9 @@ class ReSine(nn.Module):
         s: initial parameter, shape [features].
         frozen: hold σ fixed (deployment).
     """
+
+    sigma: Tensor
+    inverse_sigma: Tensor
 
     def __init__(self, s: Tensor, *, frozen: bool = False) -> None:
         super().__init__()
@@ -140,25 +143,26 @@ class BlockShape:
 
 
 def _uniform_(target: Tensor, bound: float, generator: torch.Generator) -> None:
-    # drawn on the CPU in float64, so that one seed gives the same network on every device and in every precision
+    # drawn on the CPU in float64, so that one seed gives the same network on every device and in every
+    # precision
     target.copy_(torch.empty(target.shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator))
 
 
 class BlockBatch:
     """`count` blocks of one shape on `rows` rows: forward, and a backward derived by hand.
 
-    The blocks fall into as many equal groups as there are `inputs`; each group reads its own input matrix. The
-    caller writes `inputs`, calls `forward`, writes `output_gradient` and calls `backward`. Results stay valid
-    until the next call. Nothing here touches autograd. All views are made once: at small sizes taking a slice
-    costs as much as the arithmetic on it.
+    The blocks fall into as many equal groups as there are `inputs`; each group reads its own input matrix.
+    The caller writes `inputs`, calls `forward`, writes `output_gradient` and calls `backward`. Results stay
+    valid until the next call. Nothing here touches autograd. All views are made once: at small sizes taking
+    a slice costs as much as the arithmetic on it.
 
     Args:
         shape: sizes of each block.
         flat: parameters of all blocks, `shape.stride` apart, starting at element 0.
         count: number of blocks G.
         rows: batch rows B.
-        gradient: where parameter gradients of the first blocks go (same layout as `flat`), or None for a forward
-            pass only. Its length fixes how many blocks are trained; whole groups.
+        gradient: where parameter gradients of the first blocks go (same layout as `flat`), or None for a
+            forward pass only. Its length fixes how many blocks are trained; whole groups.
         groups: number of input matrices.
         input_columns: also differentiate by these columns of the input, for the blocks that are not trained.
 
@@ -277,7 +281,8 @@ class BlockBatch:
         torch.mul(d_w3, factor, out=g["linear2.weight"])
         torch.sum(d_w3.mul_(weight), 1, out=column)
         torch.bmm(self.output_gradient, self._w3, out=self._dx)
-        # ReSine: with respect to σ, f·dy/σ through the factor and -x2·dx through the argument x/σ (x2 holds it)
+        # ReSine: with respect to σ, f·dy/σ through the factor and -x2·dx through the argument x/σ (x2 holds
+        # it)
         torch.div(column, self._gain, out=column)
         torch.mul(self._inverse, self._gain, out=self._scale)
         for slope, slope_native, x2_native, q, dx, scale in self._backward_parts:

@@ -1,6 +1,7 @@
-"""One Symphony update in float64 NumPy, forward and hand-derived backward (spec/symphony.md §3), without torch.
+"""One Symphony update in float64 NumPy, forward and hand-derived backward, without torch.
 
-Written from the formulas alone, one network at a time, as the oracle for `cadenza.algos.symphony`.
+Written from the formulas of spec/symphony.md §3 alone, one network at a time: the oracle for
+`cadenza.algos.symphony`.
 """
 
 from dataclasses import dataclass, field

@@ -1,138 +1,29 @@
-"""Symphony: one actor, three node critics, one scalar loss, one optimiser (spec/symphony.md; arXiv 2512.10477).
+"""Symphony: one actor, three node critics, one loss, one optimiser (spec/symphony.md; arXiv 2512.10477).
 
-Reads top to bottom: configuration, the network's store, acting and observing, the loss with its gradient, the
-optimiser step, state, deployment. `cadenza.nn` holds the networks, `symphony_losses` the terms, `cadenza.buffer`
+Reads top to bottom: storage, acting and observing, learning, state, deployment, checks. `symphony_config`
+holds the settings, `symphony_loss` the loss with its gradient, `cadenza.nn` the networks, `cadenza.buffer`
 the replay.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
 from cadenza.algos import EnvInfo, TrainingDiverged
+from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.algos.symphony_loss import ALPHA, CRITICS, Losses, LossPass, PolicyPass, node_weights, scalar
 from cadenza.buffer import Batch, FadingReplay
 from cadenza.nn import BlockBatch, BlockShape, block
+from torch import Tensor, nn
 
 STATE_FORMAT = 1
 BETA1, BETA2, ADAM_EPS, WEIGHT_DECAY = ALPHA, 0.995, 1e-8, 0.01
-MAX_AUTHORITY = 1.0 / math.tanh(1.0)
 _STEP_CHUNK = (
     65_536  # parameters per optimiser slice: the slice of θ, m, v and g stays in the second-level cache
 )
-
-_PAPER: dict[str, Any] = {
-    "action_bounds": "unit",
-    "q_floor": 0.0,
-    "reward_floor": 0.0,
-    "final_fall_steps": 50,
-    "protect_terminals": "forever",
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "s3": {},
-    "se": {"noise_std": 1.0 / math.pi, "noise_clip": math.pi},
-    "s2": {"explore_steps": 20_480, "tiles": 25, "lr": 5e-5, "gradient_dropout": 0.5},
-    "ed": {"explore_steps": 7_680, "hidden": 384, "updates_per_step": 2},
-    "small": {"explore_steps": 5_120, "hidden": 256, "updates_per_step": 1, "lr": 3e-4},
-    "tiny": {"explore_steps": 2_560, "hidden": 128, "lr": 3e-4},
-}
-
-
-@dataclass(frozen=True)
-class SymphonyConfig:
-    """Settings of Symphony; `from_preset` fills in the published sizes.
-
-    Attributes:
-        preset: name of the preset that the sizes came from.
-        hidden: width h of every block; the critics have 3h/4 nodes and the batch has as many rows.
-        explore_steps: transitions collected before training, over all environments.
-        tiles: how often the explored block is repeated; the replay holds explore_steps·tiles.
-        updates_per_step: gradient steps per stored transition.
-        updates_per_vector_step: gradient steps per step of all environments together; None: updates_per_step
-            times their number.
-        lr: learning rate.
-        gamma: discount per step.
-        tau: share of the online critics that enters the target per update.
-        noise_std: factor of the exploration noise, added before the last tanh.
-        noise_clip: bound of the standard normal before that factor.
-        gradient_dropout: share of block outputs whose gradient is dropped (preset s2).
-        action_bounds: "robot": actions span the environment's bounds; "unit": ±1 for every joint (paper).
-        authority: stretches the noise-free policy, 1 to 1/tanh 1, which reaches the bounds.
-        q_floor: least denominator of the advantage.
-        reward_floor: least reward norm.
-        final_fall_steps: zero the learned action that many steps before an episode's limit (paper: 50).
-        protect_terminals: "once": a terminal survives one extra cycle; "forever": the official code's rule.
-        paper_mode: the paper's choice for the last six fields but authority, wherever they hold their default.
-    """
-
-    preset: str = "s3"
-    hidden: int = 512
-    explore_steps: int = 10_240
-    tiles: int = 50
-    updates_per_step: int = 3
-    updates_per_vector_step: int | None = None
-    lr: float = 1e-4
-    gamma: float = 0.99
-    tau: float = 0.005
-    noise_std: float = 1.0 / math.e
-    noise_clip: float = math.e
-    gradient_dropout: float = 0.0
-    action_bounds: Literal["robot", "unit"] = "robot"
-    authority: float = 1.0
-    q_floor: float = 1e-2
-    reward_floor: float = 1e-2
-    final_fall_steps: int = 0
-    protect_terminals: Literal["once", "forever"] = "once"
-    paper_mode: bool = False
-
-    def __post_init__(self) -> None:
-        if self.paper_mode:
-            defaults = {f.name: f.default for f in fields(self)}
-            for name, value in _PAPER.items():
-                if getattr(self, name) == defaults[name]:
-                    object.__setattr__(self, name, value)
-        self._check()
-
-    def _check(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(f"unknown preset {self.preset!r}; there are {', '.join(PRESETS)}")
-        if self.hidden < 8 or self.hidden % 4:
-            raise ValueError(f"hidden {self.hidden} must be at least 8 and divisible by 4")
-        for name in ("explore_steps", "tiles", "updates_per_step", "updates_per_vector_step"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} {value} must be at least 1")
-        for name, low, high in (
-            ("lr", 0.0, math.inf), ("gamma", 0.0, 1.0), ("tau", 0.0, 1.0), ("noise_std", 0.0, math.inf),
-            ("noise_clip", 0.0, math.inf), ("gradient_dropout", 0.0, 1.0), ("authority", 1.0, MAX_AUTHORITY),
-            ("q_floor", 0.0, math.inf), ("reward_floor", 0.0, math.inf), ("final_fall_steps", 0, math.inf),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not (low <= value <= high and math.isfinite(value)):
-                raise ValueError(f"{name} {value} is outside [{low}, {high}]")
-        for name, choices in (
-            ("action_bounds", ("robot", "unit")),
-            ("protect_terminals", ("once", "forever")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
-
-    @classmethod
-    def from_preset(cls, name: str, **overrides: Any) -> "SymphonyConfig":
-        """The named preset with some fields replaced. Raises ValueError for an unknown name."""
-        if name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(**{"preset": name, **PRESETS[name], **overrides})
-
-    @property
-    def nodes(self) -> int:
-        """Critic nodes, which is also the number of batch rows."""
-        return CRITICS * (self.hidden // 4)
 
 
 class Symphony:
@@ -149,7 +40,8 @@ class Symphony:
         dtype: precision of the networks; the replay is always float32.
 
     Raises:
-        ValueError: bounds that are infinite or empty, or `final_fall_steps` on hardware or without a step limit.
+        ValueError: bounds that are infinite or empty, or `final_fall_steps` on hardware or without a step
+            limit.
     """
 
     def __init__(
@@ -174,7 +66,7 @@ class Symphony:
         hidden, n_a = config.hidden, self.action_dim
         self._actor_shape = BlockShape(self.obs_dim, hidden, 3 * n_a)
         self._critic_shape = BlockShape(self.obs_dim + n_a, hidden, hidden // 4)
-        # one flat vector: actor, online critics, target critics. Trained = the first two, soft update = the last two
+        # one flat vector: actor, online critics, target critics; trained are the first two
         critics = CRITICS * self._critic_shape.stride
         actor = self._actor_shape.stride
         self._flat = torch.zeros(actor + 2 * critics, dtype=dtype, device=self.device)
@@ -219,7 +111,7 @@ class Symphony:
         self._policies: dict[int, PolicyPass] = {}
         self._draw = _Draw(config.nodes, self.obs_dim, n_a, dtype, self.device)
 
-    # ---- acting and observing ------------------------------------------------------------------------------------
+    # ---- acting and observing --------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
@@ -287,22 +179,23 @@ class Symphony:
             truncated: [k]; the episode ends, the value of the successor counts.
 
         Raises:
-            ValueError: wrong shape, a non-finite number, an action outside the bounds, or a number of environments
-                that does not divide `explore_steps`. Nothing is stored.
+            ValueError: wrong shape, a non-finite number, an action outside the bounds, or a number of
+                environments that does not divide `explore_steps`. Nothing is stored.
         """
         obs = self._rows("obs", obs, self.obs_dim)
         action = self._rows("action", action, self.action_dim)
         next_obs = self._rows("next_obs", next_obs, self.obs_dim)
         reward = np.atleast_1d(np.asarray(reward, np.float32))
-        terminated, truncated = (
-            np.atleast_1d(np.asarray(terminated, np.bool_)),
-            np.atleast_1d(np.asarray(truncated, np.bool_)),
-        )
+        terminated = np.atleast_1d(np.asarray(terminated, np.bool_))
+        truncated = np.atleast_1d(np.asarray(truncated, np.bool_))
         k = len(obs)
         for name, value, shape in (
-            ("action", action, (k, self.action_dim)), ("reward", reward, (k,)), ("next_obs", next_obs, obs.shape),
-            ("terminated", terminated, (k,)), ("truncated", truncated, (k,)),
-        ):  # fmt: skip
+            ("action", action, (k, self.action_dim)),
+            ("reward", reward, (k,)),
+            ("next_obs", next_obs, obs.shape),
+            ("terminated", terminated, (k,)),
+            ("truncated", truncated, (k,)),
+        ):
             if value.shape != shape:
                 raise ValueError(f"{name} has shape {list(value.shape)}, expected {list(shape)}")
         for name, value in (("obs", obs), ("action", action), ("reward", reward), ("next_obs", next_obs)):
@@ -311,8 +204,8 @@ class Symphony:
         if outside.any():
             env, joint = (int(i) for i in np.argwhere(outside)[0])
             raise ValueError(
-                f"action {action[env, joint]} of {self._joint(joint)} at env {env}, step {self.env_steps + 1} is "
-                f"outside [{self._low[joint]}, {self._high[joint]}]"
+                f"action {action[env, joint]} of {self._joint(joint)} at env {env}, step {self.env_steps + 1}"
+                f" is outside [{self._low[joint]}, {self._high[joint]}]"
             )
         if not self.ready and self.config.explore_steps % k:
             raise ValueError(
@@ -325,7 +218,7 @@ class Symphony:
         self.env_steps += 1
         self._count_episode_steps(terminated | truncated)
 
-    # ---- learning ------------------------------------------------------------------------------------------------
+    # ---- learning --------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def update(self) -> dict[str, float]:
@@ -336,7 +229,9 @@ class Symphony:
             clipped_q_fraction, reward_norm, grad_norm.
 
         Raises:
-            TrainingDiverged: a loss term or the gradient is not finite; parameters, moments and m are unchanged.
+            TrainingDiverged: a loss term or the gradient is not finite; parameters, moments and m are
+                unchanged, and `last_batch` holds what was drawn.
+            RuntimeError: exploration is not over.
         """
         draw = self._draw
         torch.rand(draw.uniforms.shape, dtype=torch.float64, generator=self._generator, out=draw.uniforms)
@@ -350,6 +245,11 @@ class Symphony:
         self._step()
         self.updates += 1
         return metrics
+
+    @property
+    def last_batch(self) -> Batch:
+        """The transitions that the last update drew, float32 NumPy arrays, overwritten by the next one."""
+        return self._draw.staging
 
     @torch.inference_mode()
     def loss(self, batch: Batch, noise: Tensor, masks: Sequence[Tensor] = ()) -> Losses:
@@ -372,7 +272,7 @@ class Symphony:
 
     @torch.inference_mode()
     def _step(self) -> None:
-        """θ ← θ - lr·(m/(√v + 1e-8) + 0.01·θ) on the trained parameters, then target ← target + τ(online - target)."""
+        """θ ← θ - lr·(m/(√v + 1e-8) + 0.01·θ), then target ← target + τ(online - target)."""
         lr = self.config.lr
         for theta, gradient, m, v, denominator in self._slices:
             m.lerp_(gradient, 1.0 - BETA1)
@@ -391,12 +291,8 @@ class Symphony:
         if p == 0.0:
             return []
         widths = [3 * self.action_dim] + 2 * CRITICS * [self.config.hidden // 4]
-        return [
-            torch.rand((rows, n), dtype=self.dtype, device=self.device, generator=self._noise_generator).gt_(
-                p
-            )
-            for n in widths
-        ]
+        uniforms = (self._flat.new_empty((rows, n)).uniform_(generator=self._noise_generator) for n in widths)
+        return [u.gt_(p) for u in uniforms]
 
     def _metrics(self, losses: Losses) -> dict[str, float]:
         q, nodes = losses.q, losses.target_nodes
@@ -425,14 +321,14 @@ class Symphony:
             "grad_norm": norm,
         }
 
-    # ---- parameters and state ------------------------------------------------------------------------------------
+    # ---- parameters and state --------------------------------------------------------------------
 
     def get_blocks(self) -> dict[str, np.ndarray]:
         """Copies of all parameters by name, e.g. "critic0.linear1.weight" (weights [out, in])."""
         return {name: view.cpu().numpy().copy() for name, view in self._named(self._flat).items()}
 
     def set_blocks(self, blocks: dict[str, np.ndarray]) -> None:
-        """Overwrite named parameters. Raises ValueError, changing nothing, for an unknown name or a wrong shape."""
+        """Overwrite named parameters. Raises ValueError, changing nothing, for a wrong name or shape."""
         views = self._named(self._flat)
         for name, array in blocks.items():
             if name not in views:
@@ -457,7 +353,7 @@ class Symphony:
         return views
 
     def state_dict(self, *, buffer: bool = True) -> dict[str, Any]:
-        """Everything that an exact resume needs. Replay arrays are the live ones: write them before the next step."""
+        """Everything that an exact resume needs. Replay arrays are live: write them before the next step."""
         state: dict[str, Any] = {
             "format": STATE_FORMAT,
             "algorithm": "symphony",
@@ -483,8 +379,11 @@ class Symphony:
         """Restore `state_dict`. Without "buffer" in it the replay stays as it is.
 
         Raises:
-            ValueError: another format, algorithm, configuration or size; nothing is changed.
+            ValueError: a missing entry, another format, algorithm, configuration or size; nothing is changed.
         """
+        for name in self.state_dict(buffer=False):
+            if name not in state:
+                raise ValueError(f"checkpoint lacks {name}")
         for name, mine in (("format", STATE_FORMAT), ("algorithm", "symphony"), ("obs_dim", self.obs_dim)):
             if state.get(name) != mine:
                 raise ValueError(f"checkpoint {name} is {state.get(name)!r}, expected {mine!r}")
@@ -508,6 +407,11 @@ class Symphony:
                     f"checkpoint {name} is {state[name].dtype}{list(state[name].shape)}, "
                     f"expected {mine.dtype}{list(mine.shape)}"
                 )
+        for name, generator in (("generator", self._generator), ("noise_generator", self._noise_generator)):
+            try:
+                torch.Generator(generator.device).set_state(state[name])
+            except (RuntimeError, TypeError) as error:
+                raise ValueError(f"checkpoint {name} is not a generator state: {error}") from error
         if "buffer" in state:
             self.buffer.load_state_dict(state["buffer"])
         for name, mine in tensors.items():
@@ -519,13 +423,13 @@ class Symphony:
             self._noise_generator.set_state(state["noise_generator"])
 
     def deploy_module(self) -> nn.Module:
-        """The noise-free policy u = tanh(|tanh(x_S/2)|·tanh(x_A/2)), [rows, n_s] to [rows, n_a], without the B head."""
+        """The noise-free policy u = tanh(|tanh(x_S/2)|·tanh(x_A/2)), [rows, n_s] to [rows, n_a]."""
         arrays = {name: view.cpu().clone() for name, view in self._actor_shape.named(self._actor).items()}
         for name in ("linear2.weight", "linear2.bias"):
             arrays[name] = arrays[name][: 2 * self.action_dim].clone()
         return DeployedActor(block(arrays, frozen=True), self.action_dim).eval()
 
-    # ---- checks --------------------------------------------------------------------------------------------------
+    # ---- checks ----------------------------------------------------------------------------------
 
     def _set_bounds(self, low: np.ndarray, high: np.ndarray) -> None:
         low, high = np.array(low, np.float64), np.array(high, np.float64)
@@ -559,7 +463,7 @@ class Symphony:
             )
 
     def _falling(self, k: int) -> np.ndarray:
-        """Rows in the last steps of their episode: with 1-based step t and limit T, t >= T - final_fall_steps."""
+        """Rows near the end of their episode: t >= T - final_fall_steps, t from 1, T the limit."""
         limit = self.env_info.max_episode_steps
         assert limit is not None
         steps = self._episode_steps if len(self._episode_steps) == k else np.zeros(k, np.int64)

@@ -1,7 +1,8 @@
 """Symphony's loss and its gradient (spec/symphony.md §3.2, §3.3).
 
-First the terms, each with its derivative; then `LossPass`, which puts them together with the networks. Scalars that
-enter an operation are tensors made once: torch converts a Python float on every call, which doubles its cost.
+First the terms, each with its derivative; then `LossPass`, which puts them together with the networks.
+Scalars that enter an operation are tensors made once: torch converts a Python float on every call, which
+doubles its cost.
 """
 
 import math
@@ -11,10 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from cadenza.buffer import Batch
 from cadenza.nn import BlockBatch, BlockShape
+from torch import Tensor
 
 CRITICS = 3
 ALPHA = (math.sqrt(5.0) - 1.0) / 2.0
@@ -105,7 +105,6 @@ class Losses:
         advantage: ReHAE term (with its minus), scalar.
         td: ReHSE term, scalar.
         swaddling: swaddling term, scalar.
-        total: their sum.
         q: nodes of the online critics, [3, B, N_q/3].
         target_nodes: nodes of the target critics on the successors, [B, N_q].
         q_next: Q′, [B].
@@ -120,7 +119,6 @@ class Losses:
     advantage: Tensor
     td: Tensor
     swaddling: Tensor
-    total: Tensor
     q: Tensor
     target_nodes: Tensor
     q_next: Tensor
@@ -130,6 +128,11 @@ class Losses:
     beta: Tensor
     action: Tensor
     q_ema: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The loss: the sum of the three terms."""
+        return self.advantage + self.td + self.swaddling
 
 
 class PolicyPass:
@@ -288,7 +291,7 @@ class LossPass:
         self._actor.backward()
 
         return Losses(
-            advantage=advantage, td=td, swaddling=calm, total=advantage + td + calm, q=self._q,
+            advantage=advantage, td=td, swaddling=calm, q=self._q,
             target_nodes=self._nodes, q_next=q_next, q_t=q_t, y=self._y, scale=self._scale, beta=self._beta,
             action=u, q_ema=q_t.mean(),
         )  # fmt: skip

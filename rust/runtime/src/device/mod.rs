@@ -1,6 +1,18 @@
 //! What the loop needs from a robot, real or simulated. One file per transport stands beside this one.
 
+pub mod fault;
+pub mod null;
+pub mod replay;
+pub mod sim;
+pub mod time;
+
+pub use time::TimeSource;
+
+use crate::robot::Robot;
 use crate::state::{Command, State};
+
+/// Largest distance between a joint and the position at which it would be held when motors are switched on, rad.
+pub const ENABLE_WINDOW: f64 = 0.05;
 
 /// What a device says about itself after [`Device::connect`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -103,6 +115,16 @@ pub enum DeviceFault {
         /// The vendor's code.
         code: u32,
     },
+    /// A command that the device will not send: one of its numbers is not finite, or it has another number of joints.
+    Refused {
+        /// Joint, robot order; `u16::MAX` when the number of joints is wrong.
+        joint: u16,
+    },
+    /// The simulated physics diverged. Latched: a new simulation is needed.
+    Diverged {
+        /// Joint whose state is not finite; `u16::MAX` when the simulator itself reported it.
+        joint: u16,
+    },
 }
 
 /// A robot as the loop sees it: everything in robot order and SI units.
@@ -122,4 +144,59 @@ pub trait Device: Send {
     fn write(&mut self, command: &Command) -> Result<(), DeviceFault>;
     /// Stops the motors. Idempotent, callable in every state.
     fn stop(&mut self, how: Stop) -> Result<(), DeviceFault>;
+}
+
+/// Refuses to switch on motors that would jump: every joint must stand within [`ENABLE_WINDOW`] of `hold`.
+fn check_hold(
+    device: &'static str,
+    robot: &Robot,
+    measured: &[f64],
+    hold: &Command,
+) -> Result<(), DeviceError> {
+    let n = measured.len();
+    if hold.joints() != n || !hold.is_finite() {
+        let what = format!(
+            "hold command has {} joints (robot: {n}), all finite: {}",
+            hold.joints(),
+            hold.is_finite()
+        );
+        return Err(DeviceError::Config { device, what });
+    }
+    for (i, joint) in robot.joints.iter().enumerate() {
+        let distance = (measured[i] - hold.q[i]).abs();
+        if distance.is_nan() || distance > ENABLE_WINDOW {
+            return Err(DeviceError::NotAtHold {
+                joint: joint.name.clone(),
+                measured: measured[i],
+                hold: hold.q[i],
+                window: ENABLE_WINDOW,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a robot that does not fit the records of the loop.
+fn check_robot(device: &'static str, robot: &Robot) -> Result<usize, DeviceError> {
+    let n = robot.joints.len();
+    if n == 0 || n > crate::state::MAX_JOINTS {
+        let what =
+            format!("robot {} has {n} joints, 1 to {} are possible", robot.name, crate::state::MAX_JOINTS);
+        return Err(DeviceError::Config { device, what });
+    }
+    Ok(n)
+}
+
+/// Refuses a command that must not reach motors, naming the joint.
+fn check_command(n: usize, command: &Command) -> Result<(), DeviceFault> {
+    if command.joints() != n {
+        return Err(DeviceFault::Refused { joint: u16::MAX });
+    }
+    for i in 0..n {
+        let numbers = [command.q[i], command.dq[i], command.kp[i], command.kd[i], command.tau[i]];
+        if !numbers.iter().all(|x| x.is_finite()) {
+            return Err(DeviceFault::Refused { joint: i as u16 });
+        }
+    }
+    Ok(())
 }

@@ -228,16 +228,19 @@ impl Gate {
             self.changed_ns = now_ns;
         }
         self.age_ns = now_ns.saturating_sub(fresh.stamp_ns.min(self.changed_ns));
-        let age = self.age_ns as f64 * 1e-9;
         let silent = fresh.stale_joints.trailing_zeros() as usize;
         let joint = if silent < self.limits.len() { silent as u16 } else { NOBODY };
         let SafetyConfig { stale_after, lost_after, .. } = self.safety;
-        if age > lost_after {
+        let age = self.age_ns as f64 * 1e-9;
+        // Whole nanoseconds, so that an age of exactly the limit is still allowed.
+        if self.age_ns > (lost_after * 1e9).round() as i64 {
             self.see(Reason::StateLost, joint, age, lost_after, Level::Damp);
-        } else if age > stale_after {
+        } else if self.age_ns > (stale_after * 1e9).round() as i64 {
             self.see(Reason::StateStale, joint, age, stale_after, Level::Hold);
+        } else {
+            return true;
         }
-        age <= stale_after && age <= lost_after
+        false
     }
 
     /// Keeps the finite part of the measurement and judges the rest.

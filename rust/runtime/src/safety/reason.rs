@@ -76,6 +76,8 @@ reasons! {
     PolicyWrongLength = 25, "POLICY_WRONG_LENGTH", Hold;
     /// The device refused a command.
     WriteFailed = 26, "WRITE_FAILED", Damp;
+    /// The simulated physics diverged.
+    Diverged = 27, "SIMULATION_DIVERGED", Off;
 }
 
 /// The one table from device faults to reasons, with the joint, the value seen and the limit.
@@ -87,5 +89,7 @@ pub fn device_fault(fault: DeviceFault) -> (Reason, u16, f64, f64) {
             (Reason::Temperature, joint, f64::from(celsius), f64::from(limit))
         }
         DeviceFault::Vendor { joint, code } => (Reason::Vendor, joint, f64::from(code), 0.0),
+        DeviceFault::Refused { joint } => (Reason::WriteFailed, joint, 0.0, 0.0),
+        DeviceFault::Diverged { joint } => (Reason::Diverged, joint, 0.0, 0.0),
     }
 }

@@ -1,6 +1,21 @@
 //! What is true of a robot: `robot.toml`, read strictly.
+//!
+//! [`Robot::load`] reads the file and refuses everything that it does not understand, with line, column and value.
+//! [`check_bundle`], [`effective_limits`] and [`effective_gains`] hold a bundle's manifest against the robot;
+//! [`JointMap`] is the only place where joint names of the two are compared.
 
-use std::path::PathBuf;
+mod bundle;
+mod error;
+mod joint_map;
+mod parse;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use bundle::{Gain, GainCap, Looser, check_bundle, effective_gains, effective_limits, ticks_per_step};
+pub use error::{Place, RobotError};
+pub use joint_map::JointMap;
+
+use std::path::{Path, PathBuf};
 
 /// A robot: joints, limits, rates and safety, in the order of its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +42,49 @@ pub struct Robot {
     pub joints: Vec<Joint>,
     /// Monitors beside those of the bundle.
     pub monitors: Vec<RobotMonitor>,
+}
+
+impl Robot {
+    /// Reads a robot.toml, or the robot.toml of a folder.
+    ///
+    /// # Errors
+    /// [`RobotError::Read`] when there is no such file, and everything that [`Robot::parse`] refuses.
+    pub fn load(path: &Path) -> Result<Self, RobotError> {
+        let file = if path.is_dir() { path.join("robot.toml") } else { path.to_path_buf() };
+        let read = |e: std::io::Error| RobotError::Read { path: file.clone(), what: e.to_string() };
+        let file = std::path::absolute(&file).map_err(read)?;
+        let text = std::fs::read_to_string(&file).map_err(read)?;
+        Self::parse(&text, &file)
+    }
+
+    /// Reads the text of a robot.toml that lies at `path`.
+    ///
+    /// # Errors
+    /// Unknown keys (unless they start with `x-`), missing keys, numbers that are not finite or out of their range,
+    /// duplicate names and motor ids; each with line, column and the value.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, RobotError> {
+        parse::robot(text, path)
+    }
+
+    /// Position of a joint in the robot's order.
+    pub fn joint_index(&self, name: &str) -> Option<usize> {
+        self.joints.iter().position(|j| j.name == name)
+    }
+
+    /// Names of the joints, in order.
+    pub fn joint_names(&self) -> Vec<String> {
+        self.joints.iter().map(|j| j.name.clone()).collect()
+    }
+
+    /// Control period, s.
+    pub fn control_dt(&self) -> f64 {
+        1.0 / self.control_hz
+    }
+
+    /// Control period, ns.
+    pub fn control_period_ns(&self) -> i64 {
+        (1e9 / self.control_hz).round() as i64
+    }
 }
 
 /// `[device]`.
