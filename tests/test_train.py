@@ -1,4 +1,4 @@
-"""cadenza.train: exact resume, kill -9, Ctrl-C, seeds, numbers that are not finite, the goal, and learning itself."""
+"""cadenza.train: exact resume, kill -9, Ctrl-C, seeds, numbers that are not finite, the goal, learning."""
 
 import csv
 import signal
