@@ -234,7 +234,7 @@ class Symphony:
             RuntimeError: exploration is not over.
         """
         draw = self._draw
-        torch.rand(draw.uniforms.shape, dtype=torch.float64, generator=self._generator, out=draw.uniforms)
+        draw.uniforms.uniform_(generator=self._generator)
         self.buffer.sample(draw.uniforms_np, draw.staging)
         losses = self.loss(draw.batch(), self._fill_noise(draw.noise), self._draw_masks(len(draw.noise)))
         metrics = self._metrics(losses)

@@ -7,8 +7,8 @@ doubles its cost.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -97,8 +97,7 @@ def ascending(nodes: Tensor) -> tuple[Tensor, Tensor]:
     return order, values
 
 
-@dataclass(frozen=True)
-class Losses:
+class Losses(NamedTuple):
     """One evaluation of the loss on B rows. The tensors are scratch, valid until the next evaluation.
 
     Attributes:

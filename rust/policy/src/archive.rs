@@ -130,10 +130,13 @@ pub(crate) fn read(file: &[u8]) -> Result<Vec<(String, Range<usize>)>, BundleErr
     let mut entries: Vec<(String, Range<usize>)> = Vec::new();
     let mut reader = Cursor::new(file);
     loop {
-        let last = entries.last().map_or_else(|| "the start".to_owned(), |(name, _)| format!("entry {name:?}"));
-        let broken = |e: &dyn std::fmt::Display| BundleError::Archive { after: last.clone(), reason: e.to_string() };
+        let last =
+            entries.last().map_or_else(|| "the start".to_owned(), |(name, _)| format!("entry {name:?}"));
+        let broken =
+            |e: &dyn std::fmt::Display| BundleError::Archive { after: last.clone(), reason: e.to_string() };
         // The reader of the loop is moved by the entry; its position afterwards is the end of the data.
-        let Some(mut entry) = zip::read::read_zipfile_from_stream(&mut reader).map_err(|e| broken(&e))? else {
+        let Some(mut entry) = zip::read::read_zipfile_from_stream(&mut reader).map_err(|e| broken(&e))?
+        else {
             break;
         };
         let name = entry.name().map_err(|e| broken(&e))?.into_owned();
@@ -199,7 +202,10 @@ mod tests {
     fn any_zip_tool_reads_it_and_data_is_aligned() {
         let file = write(&[("x-note", b"abc"), ("manifest.json", b"{}"), ("step.onnx", &[7; 100])]).unwrap();
         let names: Vec<_> = read(&file).unwrap();
-        assert_eq!(names.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["manifest.json", "step.onnx", "x-note"]);
+        assert_eq!(
+            names.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(),
+            ["manifest.json", "step.onnx", "x-note"]
+        );
         assert!(names.iter().all(|(_, r)| r.start % ALIGN == 0));
         let mut zip = zip::ZipArchive::new(Cursor::new(&file)).unwrap();
         assert_eq!(zip.len(), 3);

@@ -60,7 +60,9 @@ pub enum BundleError {
         cap: usize,
     },
     /// A name that no entry may have.
-    #[error("entry {entry:?}: not a name of format 1 (others must start with x-, of a-z 0-9 _ . -, at most 64)")]
+    #[error(
+        "entry {entry:?}: not a name of format 1 (others must start with x-, of a-z 0-9 _ . -, at most 64)"
+    )]
     Name {
         /// The name.
         entry: String,
@@ -186,7 +188,9 @@ impl Bundle {
                 return Err(BundleError::Checksum { entry: name.clone(), kind: "SHA-256" });
             }
         }
-        if let Some((name, _)) = entries.iter().find(|(n, _)| n != MANIFEST && !manifest.files.contains_key(n)) {
+        if let Some((name, _)) =
+            entries.iter().find(|(n, _)| n != MANIFEST && !manifest.files.contains_key(n))
+        {
             return Err(BundleError::Unlisted { entry: name.clone() });
         }
         for (name, f) in &manifest.functions {

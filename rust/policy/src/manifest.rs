@@ -130,7 +130,9 @@ impl Manifest {
             return Err(ManifestError::TooLong { bytes: text.len(), cap: MANIFEST_CAP });
         }
         let tree = strict::parse(text)?;
-        if let Some(format) = tree.get("format").filter(|f| f.is_number() && f.as_u64() != Some(FORMAT.into())) {
+        if let Some(format) =
+            tree.get("format").filter(|f| f.is_number() && f.as_u64() != Some(FORMAT.into()))
+        {
             return Err(ManifestError::NewerFormat { found: format.to_string(), supported: FORMAT });
         }
         let writer = tree.pointer("/provenance/cadenza").and_then(|v| v.as_str()).unwrap_or("?").to_owned();

@@ -53,7 +53,10 @@ pub(crate) fn check(m: &Manifest) -> Result<(), ManifestError> {
     if o.interleave == Interleave::Time {
         if let Some(other) = o.terms.iter().find(|t| t.history.length != o.terms[0].history.length) {
             let (a, b) = (o.terms[0].history.length, other.history.length);
-            let why = format!("time needs equal histories, but {} has {a} and {} has {b}", o.terms[0].name, other.name);
+            let why = format!(
+                "time needs equal histories, but {} has {a} and {} has {b}",
+                o.terms[0].name, other.name
+            );
             return Err(ManifestError::Contradiction { at: "observation.interleave".into(), why });
         }
     }

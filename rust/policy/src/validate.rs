@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::manifest::{
-    Action, ActionKind, ActionOffset, CarryInit, ChunkMode, DefaultWord, FORMAT, Frame, Manifest, ManifestError, Noise,
-    NormalizerForm, NormalizerPlace, Seam,
+    Action, ActionKind, ActionOffset, CarryInit, ChunkMode, DefaultWord, FORMAT, Frame, Manifest,
+    ManifestError, Noise, NormalizerForm, NormalizerPlace, Seam,
 };
 use crate::terms;
 
@@ -135,7 +135,8 @@ impl Manifest {
                 NormalizerForm::StdPlusEps => spread + n.eps,
             };
             if !(divisor as f32).is_normal() {
-                let (at, rule) = (format!("normalizer.spread.{i}"), "with eps is no divisor for a 32-bit float");
+                let (at, rule) =
+                    (format!("normalizer.spread.{i}"), "with eps is no divisor for a 32-bit float");
                 return Err(ManifestError::Range { at, value: spread, rule });
             }
         }
@@ -189,7 +190,8 @@ impl Manifest {
     }
 
     fn check_offset(&self, a: &Action) -> Checked {
-        let contradiction = |why: String| Err(ManifestError::Contradiction { at: "action.offset".into(), why });
+        let contradiction =
+            |why: String| Err(ManifestError::Contradiction { at: "action.offset".into(), why });
         match (&a.offset, a.kind) {
             (ActionOffset::Each(map), _) if self.in_graph.action_offset => {
                 absent("action.offset", map.is_empty(), "action_offset")
@@ -197,20 +199,27 @@ impl Manifest {
             (ActionOffset::Word(_), _) if self.in_graph.action_offset => {
                 absent("action.offset", false, "action_offset")
             }
-            (ActionOffset::Word(DefaultWord::Default), ActionKind::Position | ActionKind::PositionOffset) => Ok(()),
-            (ActionOffset::Word(_), kind) => contradiction(format!("the default positions are no offset of {kind:?}")),
-            (ActionOffset::Each(map), ActionKind::PositionOffset) if !map.is_empty() => {
-                contradiction("position_offset takes the joints' defaults; use position for other offsets".into())
+            (ActionOffset::Word(DefaultWord::Default), ActionKind::Position | ActionKind::PositionOffset) => {
+                Ok(())
             }
+            (ActionOffset::Word(_), kind) => {
+                contradiction(format!("the default positions are no offset of {kind:?}"))
+            }
+            (ActionOffset::Each(map), ActionKind::PositionOffset) if !map.is_empty() => contradiction(
+                "position_offset takes the joints' defaults; use position for other offsets".into(),
+            ),
             (ActionOffset::Each(map), _) => by_joint("action.offset", map, a),
         }
     }
 
     fn check_chunk(&self) -> Checked {
         let c = &self.chunk;
-        for (field, x, least) in
-            [("horizon", c.horizon, 1), ("execute", c.execute, 1), ("past", c.past, 0), ("fade_ticks", c.fade_ticks, 0)]
-        {
+        for (field, x, least) in [
+            ("horizon", c.horizon, 1),
+            ("execute", c.execute, 1),
+            ("past", c.past, 0),
+            ("fade_ticks", c.fade_ticks, 0),
+        ] {
             if x < least || x > DIMENSION_CAP {
                 let (at, rule) = (format!("chunk.{field}"), "is not a length between 1 and 65536");
                 return Err(ManifestError::Range { at, value: x as f64, rule });
@@ -327,7 +336,11 @@ impl Manifest {
             ordered(&format!("commands.{}.range", c.name), c.range, false)?;
             if !(c.range[0] <= c.default && c.default <= c.range[1]) {
                 let at = format!("commands.{}.default", c.name);
-                return Err(ManifestError::Range { at, value: c.default, rule: "lies outside the slot's range" });
+                return Err(ManifestError::Range {
+                    at,
+                    value: c.default,
+                    rule: "lies outside the slot's range",
+                });
             }
         }
         Ok(())

@@ -1,8 +1,12 @@
 //! The run's knobs: one set of fields for TOML, Python and the command line, with their defaults in one place.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::control::RunError;
+use crate::device::TimeSource;
 
 /// How a bundle is run. What is true of the robot stands in robot.toml instead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,7 +22,7 @@ pub struct RunConfig {
     pub dry_run: bool,
     /// How the policy's rate becomes the control rate.
     pub upsample: Upsample,
-    /// Control ticks between two monitor steps are the monitor's own `dt`; commands between two records of `/tick`.
+    /// Control ticks between two records of `/tick`; states and commands are always recorded.
     pub record_every: u32,
     /// Real-time priority asked for (SCHED_FIFO).
     pub priority: u8,
@@ -47,6 +51,30 @@ impl Default for RunConfig {
             require_rt: false,
             arm: true,
         }
+    }
+}
+
+impl RunConfig {
+    /// Refuses values that make no sense, naming field and value.
+    ///
+    /// # Errors
+    /// [`RunError::Config`]
+    pub fn check(&self) -> Result<(), RunError> {
+        let bad = |key, value: String, expected| Err(RunError::Config { key, value, expected });
+        match self.seconds {
+            Some(s) if !(s.is_finite() && s > 0.0) => bad("seconds", s.to_string(), "a positive number"),
+            None if self.virtual_clock => {
+                bad("seconds", "none".into(), "a length: the virtual clock does not wait")
+            }
+            _ if self.record_every == 0 => bad("record_every", "0".into(), "at least 1"),
+            _ if !(1..=98).contains(&self.priority) => bad("priority", self.priority.to_string(), "1 to 98"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The clock that devices stamp their measurements with under this configuration.
+    pub fn time_source(&self) -> TimeSource {
+        if self.virtual_clock { TimeSource::Virtual(Arc::default()) } else { TimeSource::Monotonic }
     }
 }
 

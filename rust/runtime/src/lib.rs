@@ -7,6 +7,7 @@ pub mod device;
 pub mod kinematics;
 pub mod log;
 pub mod observe;
+pub mod report;
 pub mod robot;
 pub mod safety;
 pub mod state;

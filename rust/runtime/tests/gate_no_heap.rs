@@ -5,7 +5,9 @@ mod safety_support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use cadenza_runtime::safety::{Level, Reason};
+use cadenza_policy::manifest::{MonitorAction, MonitorSpec, Trip};
+use cadenza_runtime::safety::signals::Inputs;
+use cadenza_runtime::safety::{Level, Monitors, Reason, SignalTable};
 use safety_support::*;
 
 thread_local!(static ALLOCATIONS: Cell<usize> = const { Cell::new(0) });
@@ -59,4 +61,43 @@ fn the_gate_allocates_nothing_from_arming_to_damping() {
         }
     });
     assert_eq!((used, rig.gate.level(), faults), (0, Level::Damp, 2));
+}
+
+#[test]
+fn ten_monitors_allocate_nothing() {
+    let rig = Rig::running(&robot(7));
+    let table = SignalTable::new(&robot(7), &[], &["tool".into()], &[]).unwrap();
+    let mut text = String::new();
+    let spec = |name: String| MonitorSpec {
+        name,
+        dt: DT,
+        trip: Trip::AtRisk,
+        action: MonitorAction::Hold,
+        margin: 0.1,
+        params: Default::default(),
+    };
+    let specs: Vec<MonitorSpec> = (0..10).map(|i| spec(format!("m{i}"))).collect();
+    for i in 0..10 {
+        text += &format!("spec m{i}: G[0,{}] (F[0,{i}] (tool.z > 0.1) and abs(q.j{}) < 2);\n", 10 * i, i % 7);
+    }
+    let mut monitors = Monitors::new(Some(&text), &specs, &[], &table, DT).unwrap();
+    let mut signals = table.signals();
+    let (mut verdicts, mut changes) = (0, 0);
+    let used = allocations(|| {
+        for tick in 0..5_000u64 {
+            let z = if tick % 700 == 333 { f64::NAN } else { (tick as f64 * 0.01).sin() };
+            let (state, sent) = (&rig.state, rig.gate.sent());
+            let inputs = Inputs { state, sent, frames: &[[0.0, 0.0, z]], age_ns: 0, level: Level::Run };
+            table.fill(&inputs, &mut signals);
+            monitors.step(tick, &signals, |_, change| {
+                verdicts += 1;
+                changes += usize::from(change != cadenza_runtime::safety::monitors::Change::Same);
+            });
+            if tick == 2_500 {
+                monitors.reset();
+            }
+        }
+    });
+    assert_eq!((used, verdicts), (0, 50_000));
+    assert!(changes > 20, "{changes}");
 }

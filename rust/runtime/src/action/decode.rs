@@ -133,7 +133,7 @@ pub struct Decoder {
     past: usize,
     execute: usize,
     /// Targets after the executed rows of the last output.
-    target: Joints,
+    pub(super) target: Joints,
 }
 
 impl Decoder {

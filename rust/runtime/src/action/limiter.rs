@@ -19,24 +19,24 @@ const SAME: f64 = 1e-9;
 /// The limiter of all joints, robot order. Allocates nothing.
 #[derive(Clone, Debug)]
 pub struct Limiter {
-    axes: [Axis; MAX_JOINTS],
-    n: usize,
+    pub(super) axes: [Axis; MAX_JOINTS],
+    pub(super) n: usize,
     dt: f64,
 }
 
 /// One joint: its limits and where it was sent last.
 #[derive(Clone, Copy, Debug)]
-struct Axis {
+pub(super) struct Axis {
     lo: f64,
     hi: f64,
     /// Largest velocity.
     top: f64,
     /// Largest change of velocity in one tick.
     a: f64,
-    p: f64,
-    v: f64,
+    pub(super) p: f64,
+    pub(super) v: f64,
     /// The last finite target.
-    u: f64,
+    pub(super) u: f64,
 }
 
 impl Limiter {

@@ -11,6 +11,7 @@ mod decode;
 mod limiter;
 mod path;
 mod sequence;
+mod snapshot;
 mod upsample;
 
 pub(crate) use decode::Units;
@@ -18,6 +19,7 @@ pub use decode::{DecodeError, Decoder};
 pub use limiter::Limiter;
 pub use path::{ActionFault, ActionPath, Motion};
 pub use sequence::{Accepted, Chunk, Refusal, Sequence};
+pub use snapshot::{PathSnapshot, WrongSnapshot};
 
 use crate::robot::RobotError;
 use crate::state::Joints;

@@ -46,7 +46,7 @@ pub struct ActionPath {
     /// What the joints can do.
     pub limiter: Limiter,
     rows: Vec<f64>,
-    chunks: u64,
+    pub(super) chunks: u64,
 }
 
 impl ActionPath {

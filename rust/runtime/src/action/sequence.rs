@@ -94,7 +94,7 @@ pub enum Refusal {
 /// The plan. Allocates nothing after construction.
 #[derive(Clone, Debug)]
 pub struct Sequence {
-    n: usize,
+    pub(super) n: usize,
     horizon: usize,
     ticks_per_step: u64,
     policy_dt: f64,
@@ -104,18 +104,18 @@ pub struct Sequence {
     hold_ticks: u64,
     discrete: u64,
 
-    epoch: u32,
+    pub(super) epoch: u32,
     /// Observation tick and id of the newest accepted chunk.
-    newest: Option<(u64, u64)>,
+    pub(super) newest: Option<(u64, u64)>,
     /// Slot `tick % capacity` holds that tick's action when `ticks` says so.
-    values: Vec<f64>,
-    ticks: Vec<Option<u64>>,
+    pub(super) values: Vec<f64>,
+    pub(super) ticks: Vec<Option<u64>>,
     /// Last tick of the plan.
-    end: Option<u64>,
+    pub(super) end: Option<u64>,
     /// What was asked for last.
-    held: Joints,
+    pub(super) held: Joints,
     /// Control tick since which no action was valid.
-    idle_since: Option<u64>,
+    pub(super) idle_since: Option<u64>,
 }
 
 impl Sequence {

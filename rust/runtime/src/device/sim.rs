@@ -42,8 +42,9 @@ enum Drive {
 
 /// A simulated robot.
 ///
-/// Physics advances by one control period with every `write`, also while the motors are off (then the robot falls), and
-/// never with `read`. Before [`enable`](Device::enable) commands are ignored. [`stop`](Device::stop) only takes force
+/// Until [`enable`](Device::enable) the simulation stands still, as a robot on its stand or an arm on its brakes does.
+/// Then physics advances by one control period with every `write`, also while the motors are off (then the robot falls),
+/// and never with `read`. Every read is a measurement. [`stop`](Device::stop) only takes force
 /// away: it never switches motors on that are off, and `Hold` keeps the gains of the last command.
 ///
 /// A state that is not finite, or a warning by which MuJoCo says that its state is beyond repair, is
@@ -69,8 +70,8 @@ pub struct SimDevice {
     kp: Joints,
     kd: Joints,
     sequence: u64,
-    /// Clock at the first read of this measurement.
-    stamp_ns: Option<i64>,
+    /// Whether the motors have been on.
+    released: bool,
     fault: Option<DeviceFault>,
     /// The owner of all this memory; dropped last.
     _keep_alive: Box<dyn Any + Send>,
@@ -192,8 +193,8 @@ impl SimDevice {
             hold: [0.0; MAX_JOINTS],
             kp: [0.0; MAX_JOINTS],
             kd: [0.0; MAX_JOINTS],
-            sequence: 1,
-            stamp_ns: None,
+            sequence: 0,
+            released: false,
             fault: None,
             _keep_alive: keep_alive,
         })
@@ -290,6 +291,7 @@ impl Device for SimDevice {
         check_hold(NAME, &self.robot, &self.positions()[..self.joints()], hold)?;
         (self.kp, self.kd) = (hold.kp, hold.kd);
         self.drive = Drive::Commands;
+        self.released = true;
         Ok(())
     }
 
@@ -297,7 +299,8 @@ impl Device for SimDevice {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        let stamp_ns = *self.stamp_ns.get_or_insert_with(|| self.time.now_ns());
+        self.sequence += 1;
+        let stamp_ns = self.time.now_ns();
         out.n = self.joints() as u16;
         out.estop = false;
         for i in 0..self.joints() {
@@ -323,12 +326,13 @@ impl Device for SimDevice {
             return Err(fault);
         }
         check_command(self.joints(), command)?;
+        if !self.released {
+            return Ok(());
+        }
         self.drive(command);
         for _ in 0..self.substeps {
             self.engine.step();
         }
-        self.sequence += 1;
-        self.stamp_ns = None;
         self.fault = self.diverged();
         self.fault.map_or(Ok(()), Err)
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::timing::clock::monotonic_ns;
+
 /// Where an inline device takes the time from: the clock of the loop that reads it.
 #[derive(Clone, Debug)]
 pub enum TimeSource {
@@ -16,13 +18,7 @@ impl TimeSource {
     /// Now, ns. Neither allocates nor blocks.
     pub fn now_ns(&self) -> i64 {
         match self {
-            TimeSource::Monotonic => {
-                let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-                // SAFETY: `now` is a valid timespec for the time of the call. CLOCK_MONOTONIC always exists, so the
-                // call cannot fail.
-                unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-                now.tv_sec * 1_000_000_000 + now.tv_nsec
-            }
+            TimeSource::Monotonic => monotonic_ns(),
             TimeSource::Virtual(ns) => ns.load(Ordering::Acquire),
         }
     }

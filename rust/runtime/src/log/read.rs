@@ -106,6 +106,13 @@ pub struct Gap {
     pub lost: u64,
 }
 
+impl std::fmt::Display for Gap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { topic, after, before, lost } = self;
+        write!(f, "{} lacks {lost} messages between ticks {after} and {before}", topic.name())
+    }
+}
+
 /// Where a message lies.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
@@ -212,6 +219,12 @@ impl Log {
     /// Whether there is no message at all.
     pub fn is_empty(&self) -> bool {
         self.slots.iter().all(Vec::is_empty)
+    }
+
+    /// Log times of the first and the last message, ns UTC.
+    pub fn span(&self) -> Option<(u64, u64)> {
+        let times = || self.slots.iter().flatten().map(|slot| slot.log_ns);
+        Some((times().min()?, times().max()?))
     }
 
     /// `/state`

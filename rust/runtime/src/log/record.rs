@@ -21,6 +21,8 @@ use super::header::LogHeader;
 use super::schema::Topic;
 use super::writer;
 use crate::state::{MAX_OBJECTS, MAX_USER};
+use serde::Serialize;
+
 use crate::timing::clock::monotonic_to_utc_ns;
 use crate::timing::summary::StatsSummary;
 
@@ -32,7 +34,7 @@ const LARGEST: usize = 256 << 10;
 pub(super) const PREFIX: usize = 25;
 
 /// How a recording stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RecordStatus {
     /// The file; absent when nothing was to be recorded.
     pub path: Option<PathBuf>,

@@ -29,6 +29,12 @@ pub enum Topic {
     Request = 7,
 }
 
+impl serde::Serialize for Topic {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 impl Topic {
     /// Number of topics.
     pub const COUNT: usize = 8;

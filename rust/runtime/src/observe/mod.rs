@@ -285,6 +285,21 @@ impl Observer {
         &self.kinematics
     }
 
+    /// The histories, and whether the next step fills them: what an exact resume of a training run needs.
+    pub fn histories(&self) -> (&[f32], bool) {
+        (&self.history, self.fresh)
+    }
+
+    /// Goes on with the histories of another observer for the same manifest. Returns whether they fitted.
+    pub fn set_histories(&mut self, histories: &[f32], fresh: bool) -> bool {
+        if histories.len() != self.history.len() {
+            return false;
+        }
+        self.history.copy_from_slice(histories);
+        self.fresh = fresh;
+        true
+    }
+
     /// Forgets the histories; the next step fills them.
     pub fn reset(&mut self) {
         self.fresh = true;

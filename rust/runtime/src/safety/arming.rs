@@ -75,6 +75,17 @@ pub enum ArmRefusal {
 }
 
 impl ArmRefusal {
+    /// The joint that it is about, robot order.
+    pub fn joint(&self) -> Option<u16> {
+        match *self {
+            Self::OutsideLimits { joint, .. }
+            | Self::Moving { joint, .. }
+            | Self::Condition { joint, .. }
+            | Self::Hold(Mismatch { joint, .. }) => Some(joint),
+            Self::States { .. } | Self::Latched { .. } | Self::Phase { .. } | Self::Estop => None,
+        }
+    }
+
     /// Whether more ticks alone may change the answer.
     pub fn is_waiting(&self) -> bool {
         matches!(self, Self::States { .. })

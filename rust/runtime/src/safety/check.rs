@@ -240,8 +240,11 @@ mod tests {
         assert!((torque(&command, 0, 0.0, 1.0) - 10.0).abs() < 1e-12);
         assert!((command.kp[0] - 100.0 * 10.0 / 53.0).abs() < 1e-12);
         assert!(!scale_gains(&mut command, 0, 0.0, 1.0, 10.000_001));
+        // ∞ − ∞: nothing is known, nothing is given.
+        (command.kp[0], command.kd[0]) = (100.0, 2.0);
+        assert!(torque(&command, 0, f64::MAX, -f64::MAX).is_nan());
         assert!(scale_gains(&mut command, 0, f64::MAX, -f64::MAX, 10.0));
-        assert!(command.is_finite());
+        assert_eq!((command.kp[0], command.kd[0], command.tau[0]), (0.0, 0.0, 0.0));
     }
 
     #[test]
@@ -267,5 +270,9 @@ mod tests {
         last.command.q[0] = 0.101;
         assert!(move_target(&mut command, &last, 0, 0.0, 0.0, &l, dt));
         assert!((torque(&command, 0, 0.0, 0.0) - 10.0).abs() < 1e-9);
+        // Pulled towards the upper end at 0.4 rad/s with 6 mm to go: 0.55 rad/s can still be braked.
+        (last.command.q[0], last.velocity[0], command.q[0]) = (0.994, 0.4, 0.994);
+        assert!(move_target(&mut command, &last, 0, 1.3, 0.0, &l, dt));
+        assert!((command.q[0] - 0.9995).abs() < 1e-12);
     }
 }

@@ -1,15 +1,20 @@
-//! The one gate before the motors: levels, reasons, faults.
+//! The one gate before the motors: levels, reasons, faults, and the monitors that watch the mission.
 
 pub mod arming;
 pub mod check;
 pub mod gate;
 pub mod ladder;
+pub mod monitors;
 pub mod reason;
 mod ring;
+pub mod signals;
+mod spec_text;
 
 pub use arming::{ArmRefusal, ResetRefusal};
 pub use gate::Gate;
+pub use monitors::{MonitorError, Monitors};
 pub use reason::Reason;
+pub use signals::{SignalTable, Signals};
 
 /// Level of the safety ladder. Hold is not latched; from SoftStop on the level only grows until an operator resets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +30,19 @@ pub enum Level {
     Damp = 3,
     /// Motors off.
     Off = 4,
+}
+
+impl Level {
+    /// Name in logs and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Run => "run",
+            Level::Hold => "hold",
+            Level::SoftStop => "soft stop",
+            Level::Damp => "damp",
+            Level::Off => "off",
+        }
+    }
 }
 
 /// Whether the policy may move the robot.

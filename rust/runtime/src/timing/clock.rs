@@ -4,6 +4,8 @@
 //! that is still ahead and counts what it jumped over.
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// A clock that the loop reads and sleeps on. Neither call allocates.
 pub trait Clock {
@@ -32,7 +34,7 @@ impl MonotonicClock {
 
 impl Clock for MonotonicClock {
     fn now_ns(&self) -> i64 {
-        now(libc::CLOCK_MONOTONIC)
+        monotonic_ns()
     }
 
     fn sleep_until(&mut self, deadline_ns: i64) {
@@ -55,23 +57,23 @@ impl Clock for MonotonicClock {
 /// A clock that moves exactly to each deadline, without sleeping: the same run takes the same time on any machine.
 #[derive(Clone, Debug, Default)]
 pub struct VirtualClock {
-    now_ns: i64,
+    now_ns: Arc<AtomicI64>,
 }
 
 impl VirtualClock {
-    /// A clock that stands at 0.
-    pub fn new() -> Self {
-        Self::default()
+    /// The clock behind `now_ns`, which devices read as [`TimeSource::Virtual`](crate::device::TimeSource).
+    pub fn new(now_ns: Arc<AtomicI64>) -> Self {
+        Self { now_ns }
     }
 }
 
 impl Clock for VirtualClock {
     fn now_ns(&self) -> i64 {
-        self.now_ns
+        self.now_ns.load(Ordering::Acquire)
     }
 
     fn sleep_until(&mut self, deadline_ns: i64) {
-        self.now_ns = self.now_ns.max(deadline_ns);
+        self.now_ns.fetch_max(deadline_ns, Ordering::AcqRel);
     }
 }
 
@@ -91,6 +93,11 @@ pub fn next_deadline(deadline_ns: i64, now_ns: i64, period_ns: i64) -> (i64, u32
     let skipped = (late + period - 1) / period;
     let ahead = i128::from(next) + skipped * period;
     (i64::try_from(ahead).unwrap_or(i64::MAX), u32::try_from(skipped).unwrap_or(u32::MAX))
+}
+
+/// Time of `CLOCK_MONOTONIC`, ns. Neither allocates nor blocks.
+pub fn monotonic_ns() -> i64 {
+    now(libc::CLOCK_MONOTONIC)
 }
 
 /// Length of a control period, ns.
@@ -151,7 +158,7 @@ mod tests {
 
         #[test]
         fn a_run_covers_every_grid_point_once(works in prop::collection::vec(0i64..35, 1..200)) {
-            let (period, mut clock, mut deadline, mut ticks, mut skips) = (10, VirtualClock::new(), 10, 0i64, 0i64);
+            let (period, mut clock, mut deadline, mut ticks, mut skips) = (10, VirtualClock::default(), 10, 0i64, 0i64);
             for work in works {
                 clock.sleep_until(deadline);
                 ticks += 1;
@@ -192,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_virtual_clock_moves_exactly() {
-        let mut clock = VirtualClock::new();
+        let mut clock = VirtualClock::default();
         clock.sleep_until(2_000_000);
         assert_eq!(clock.now_ns(), 2_000_000);
         clock.sleep_until(1_000_000);

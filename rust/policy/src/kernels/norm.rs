@@ -1,0 +1,95 @@
+//! Kernels on rows: normalisation, softmax, reductions.
+
+use super::math::exp;
+use crate::isa::{fma, kernel};
+use crate::op::Reduction;
+
+kernel! {
+    /// Rows of `scale.len()` elements, in place: `(x − mean)/√(var + eps)·scale + bias`.
+    layer_norm = layer_norm_body(y: &mut [f32], scale: &[f32], bias: &[f32], eps: f32)
+}
+
+kernel! {
+    /// Rows of `scale.len()` elements, in place: `x/√(mean(x²) + eps)·scale`.
+    rms_norm = rms_norm_body(y: &mut [f32], scale: &[f32], eps: f32)
+}
+
+kernel! {
+    /// Rows of `width` elements, in place: softmax, or its logarithm.
+    softmax = softmax_body(y: &mut [f32], width: usize, log: bool)
+}
+
+kernel! {
+    /// Rows of `width` elements of `x` to one number each.
+    reduce = reduce_body(kind: Reduction, width: usize, x: &[f32], y: &mut [f32])
+}
+
+/// Σ f(x), in eight lanes: fast, and more exact than one long sum.
+#[inline(always)]
+fn sum<const F: bool>(x: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let (blocks, rest) = x.as_chunks::<8>();
+    let mut acc = [0.0f32; 8];
+    for block in blocks {
+        for l in 0..8 {
+            acc[l] = f(block[l], acc[l]);
+        }
+    }
+    let tail = rest.iter().fold(0.0, |a, &x| f(x, a));
+    ((acc[0] + acc[4]) + (acc[1] + acc[5])) + ((acc[2] + acc[6]) + (acc[3] + acc[7])) + tail
+}
+
+#[inline(always)]
+fn layer_norm_body<const F: bool>(y: &mut [f32], scale: &[f32], bias: &[f32], eps: f32) {
+    let n = scale.len() as f32;
+    for row in y.chunks_exact_mut(scale.len()) {
+        // Two passes: one pass over E[x²] − E[x]² would cancel.
+        let mean = sum::<F>(row, |x, a| a + x) / n;
+        let var = sum::<F>(row, |x, a| fma::<F>(x - mean, x - mean, a)) / n;
+        let r = 1.0 / (var + eps).sqrt();
+        for ((y, &s), &b) in row.iter_mut().zip(scale).zip(bias) {
+            *y = fma::<F>((*y - mean) * r, s, b);
+        }
+    }
+}
+
+#[inline(always)]
+fn rms_norm_body<const F: bool>(y: &mut [f32], scale: &[f32], eps: f32) {
+    let n = scale.len() as f32;
+    for row in y.chunks_exact_mut(scale.len()) {
+        let r = 1.0 / (sum::<F>(row, |x, a| fma::<F>(x, x, a)) / n + eps).sqrt();
+        for (y, &s) in row.iter_mut().zip(scale) {
+            *y = *y * r * s;
+        }
+    }
+}
+
+#[inline(always)]
+fn softmax_body<const F: bool>(y: &mut [f32], width: usize, log: bool) {
+    for row in y.chunks_exact_mut(width) {
+        let top = row.iter().copied().fold(f32::NEG_INFINITY, |a, x| if x > a || x.is_nan() { x } else { a });
+        if log {
+            let total = sum::<F>(row, |x, a| a + exp::<F>(x - top)).ln();
+            row.iter_mut().for_each(|x| *x = *x - top - total);
+        } else {
+            row.iter_mut().for_each(|x| *x = exp::<F>(*x - top));
+            let total = sum::<F>(row, |x, a| a + x);
+            row.iter_mut().for_each(|x| *x /= total);
+        }
+    }
+}
+
+#[inline(always)]
+fn reduce_body<const F: bool>(kind: Reduction, width: usize, x: &[f32], y: &mut [f32]) {
+    let pick = |a: f32, b: f32, first: bool| if first || a.is_nan() { a } else { b };
+    for (row, y) in x.chunks_exact(width).zip(y) {
+        *y = match kind {
+            Reduction::Sum => sum::<F>(row, |x, a| a + x),
+            Reduction::Mean => sum::<F>(row, |x, a| a + x) / width as f32,
+            Reduction::Max => row.iter().copied().fold(f32::NEG_INFINITY, |a, x| pick(a, x, a > x)),
+            Reduction::Min => row.iter().copied().fold(f32::INFINITY, |a, x| pick(a, x, a < x)),
+            Reduction::Prod => row.iter().product(),
+            Reduction::SumSquare => sum::<F>(row, |x, a| fma::<F>(x, x, a)),
+            Reduction::L2 => sum::<F>(row, |x, a| fma::<F>(x, x, a)).sqrt(),
+        };
+    }
+}

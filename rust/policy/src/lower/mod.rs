@@ -1,0 +1,161 @@
+//! From ONNX operators to operations: one file for each class of operators. A new class is a new file and a new line
+//! in [`node`].
+
+mod constant;
+mod elementwise;
+mod linear;
+mod norm;
+mod shape;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::graph::{Builder, GraphError, ValueId, label};
+use crate::onnx::{AttributeProto, NodeProto};
+use crate::tensor::Tensor;
+
+type Outputs = Result<Vec<ValueId>, GraphError>;
+
+/// Lowers one node and names its outputs.
+pub(crate) fn node(b: &mut Builder<'_>, proto: &NodeProto) -> Result<(), GraphError> {
+    let name = label(proto);
+    if !matches!(proto.domain.as_str(), "" | "ai.onnx") {
+        let hint = match proto.domain.as_str() {
+            "com.microsoft" => "; export without onnxruntime's offline optimiser",
+            _ => "; only the default domain is",
+        };
+        let op = format!("{}.{}", proto.domain, proto.op_type);
+        return Err(GraphError::Unsupported { node: name, op, hint: hint.into() });
+    }
+    let find = |i: &String| if i.is_empty() { Ok(None) } else { b.lookup(&name, i).map(Some) };
+    let inputs = proto.input.iter().map(find).collect::<Result<_, _>>()?;
+    let cx = Cx { proto, inputs, opset: b.opset, used: RefCell::default(), name };
+    let classes = [elementwise::lower, linear::lower, norm::lower, shape::lower, constant::lower];
+    let mut outputs = None;
+    for lower in classes {
+        outputs = lower(b, &cx).transpose()?;
+        if outputs.is_some() {
+            break;
+        }
+    }
+    let Some(outputs) = outputs else {
+        let (node, op, hint) = (cx.name.clone(), proto.op_type.clone(), hint(&proto.op_type).to_owned());
+        return Err(GraphError::Unsupported { node, op, hint });
+    };
+    cx.all_attributes_used()?;
+    // Optional outputs that we do not compute stay undefined: whoever reads them is refused as dangling.
+    for (name, id) in proto.output.iter().zip(outputs).filter(|(name, _)| !name.is_empty()) {
+        b.define(name, id)?;
+    }
+    Ok(())
+}
+
+/// What to do instead of using an operator.
+fn hint(op: &str) -> &'static str {
+    match op {
+        "If" | "Loop" | "Scan" => "; a tick has no control flow: export a straight graph",
+        "Einsum" => "; write matmul",
+        "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Multinomial"
+        | "Bernoulli" => "; give the noise as an input (binding noise)",
+        _ if op.starts_with("QLinear") || op.ends_with("QuantizeLinear") || op == "DequantizeLinear" => {
+            "; export f32 and set weights=int8"
+        }
+        _ => "",
+    }
+}
+
+/// A node in the course of lowering.
+pub(crate) struct Cx<'a> {
+    proto: &'a NodeProto,
+    inputs: Vec<Option<ValueId>>,
+    opset: i64,
+    used: RefCell<Vec<&'a str>>,
+    name: String,
+}
+
+impl<'a> Cx<'a> {
+    fn op(&self) -> &str {
+        &self.proto.op_type
+    }
+
+    /// Input `index`, which must be there.
+    fn input(&self, index: usize) -> Result<ValueId, GraphError> {
+        self.optional(index).ok_or_else(|| self.bad_input(index, "is missing"))
+    }
+
+    /// Input `index`, if it is there.
+    fn optional(&self, index: usize) -> Option<ValueId> {
+        self.inputs.get(index).copied().flatten()
+    }
+
+    /// Input `index` as a constant.
+    fn constant(&self, b: &Builder<'_>, index: usize) -> Result<Arc<Tensor>, GraphError> {
+        let id = self.input(index)?;
+        b.as_constant(id).ok_or_else(|| self.bad_input(index, "must be constant"))
+    }
+
+    /// Input `index` as a list of integers; `None` when it is absent.
+    fn ints_at(&self, b: &Builder<'_>, index: usize) -> Result<Option<Vec<i64>>, GraphError> {
+        let Some(_) = self.optional(index) else { return Ok(None) };
+        Ok(Some(self.constant(b, index)?.data.iter().map(|&x| x as i64).collect()))
+    }
+
+    fn bad_input(&self, index: usize, why: &'static str) -> GraphError {
+        GraphError::Input { node: self.name.clone(), index, why }
+    }
+
+    fn bad_attribute(&self, attribute: &str, why: impl Into<String>) -> GraphError {
+        GraphError::Attribute { node: self.name.clone(), attribute: attribute.to_owned(), why: why.into() }
+    }
+
+    fn bad_shape(&self, why: impl Into<String>) -> GraphError {
+        GraphError::Shape { tensor: self.proto.output.first().cloned().unwrap_or_default(), why: why.into() }
+    }
+
+    fn unsupported(&self, op: &str, hint: &str) -> GraphError {
+        GraphError::Unsupported { node: self.name.clone(), op: op.to_owned(), hint: hint.to_owned() }
+    }
+
+    fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
+        let found = self.proto.attribute.iter().find(|a| a.name == name)?;
+        self.used.borrow_mut().push(found.name.as_str());
+        Some(found)
+    }
+
+    fn int(&self, name: &str, default: i64) -> i64 {
+        self.attribute(name).map_or(default, |a| a.i)
+    }
+
+    fn float(&self, name: &str, default: f32) -> Result<f32, GraphError> {
+        let x = self.attribute(name).map_or(default, |a| a.f);
+        if x.is_finite() { Ok(x) } else { Err(self.bad_attribute(name, format!("{x} is not finite"))) }
+    }
+
+    fn ints(&self, name: &str) -> Option<Vec<i64>> {
+        self.attribute(name).map(|a| a.ints.clone())
+    }
+
+    fn string(&self, name: &str) -> Option<String> {
+        self.attribute(name).map(|a| String::from_utf8_lossy(&a.s).into_owned())
+    }
+
+    /// Axis `axis` of `rank` dimensions, counted from the end when negative.
+    fn axis(&self, axis: i64, rank: usize) -> Result<usize, GraphError> {
+        let wrapped = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
+        let bad = || self.bad_attribute("axis", format!("{axis} for {rank} dimensions"));
+        usize::try_from(wrapped).ok().filter(|&a| a < rank).ok_or_else(bad)
+    }
+
+    /// Axes that are an attribute before opset `since` and input `index` from then on.
+    fn axes(&self, b: &Builder<'_>, index: usize, since: i64) -> Result<Option<Vec<i64>>, GraphError> {
+        if self.opset < since { Ok(self.ints("axes")) } else { self.ints_at(b, index) }
+    }
+
+    fn all_attributes_used(&self) -> Result<(), GraphError> {
+        let used = self.used.borrow();
+        match self.proto.attribute.iter().find(|a| !used.contains(&a.name.as_str())) {
+            Some(a) => Err(self.bad_attribute(&a.name, "is not read by this version")),
+            None => Ok(()),
+        }
+    }
+}

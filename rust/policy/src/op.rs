@@ -1,0 +1,135 @@
+//! What a graph computes once shapes are static and ONNX's spellings are gone: a handful of operations.
+
+/// An operation. Inputs and the output stand in [`crate::graph::Node`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Op {
+    /// `y = act(x·W + b)` for every row of `x`; inputs `x`, `W` `[k, n]`, and `b` `[n]` if there is one.
+    Linear(Option<Unary>),
+    /// One number in, one out.
+    Unary(Unary),
+    /// Two numbers in, one out, with numpy's broadcasting.
+    Binary(Binary),
+    /// `c ? a : b`, broadcasting.
+    Where,
+    /// Rows of the last `width` elements: `(x − mean)/√(var + eps)·scale + bias`; inputs `x`, `scale`, `bias`.
+    LayerNorm { width: usize, eps: f32 },
+    /// Rows of the last `width` elements: `x/√(mean(x²) + eps)·scale`; inputs `x`, `scale`.
+    RmsNorm { width: usize, eps: f32 },
+    /// Rows of the last `width` elements to one number each.
+    Reduce { kind: Reduction, width: usize },
+    /// Rows of the last `width` elements: softmax, or its logarithm.
+    Softmax { width: usize, log: bool },
+    /// Copies runs of elements, one list for each input: transpose, slice, split, concat, expand, gather …
+    Rearrange(Vec<Vec<Run>>),
+    /// The same elements in the same order under another shape.
+    View,
+}
+
+/// `len` consecutive elements, from `src` in an input to `dst` in the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) src: usize,
+    pub(crate) dst: usize,
+    pub(crate) len: usize,
+}
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Unary {
+    Neg,
+    Abs,
+    Square,
+    Cube,
+    Sqrt,
+    ReciprocalSqrt,
+    Reciprocal,
+    Exp,
+    Log,
+    Sin,
+    Cos,
+    Floor,
+    Ceil,
+    Round,
+    Sign,
+    Erf,
+    Not,
+    /// Not zero, as 0 or 1.
+    Truth,
+    Clip(f32, f32),
+    Relu,
+    LeakyRelu(f32),
+    Elu(f32),
+    Celu(f32),
+    /// Alpha, gamma.
+    Selu(f32, f32),
+    Sigmoid,
+    Tanh,
+    /// Alpha, beta.
+    HardSigmoid(f32, f32),
+    HardSwish,
+    Softplus,
+    Softsign,
+    Gelu,
+    GeluTanh,
+    Mish,
+    /// `x·sigmoid(alpha·x)`.
+    Swish(f32),
+}
+
+/// A function of two numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Pow,
+    /// Sign of the dividend.
+    Fmod,
+    /// Sign of the divisor (integers only).
+    Modulo,
+    Min,
+    Max,
+    Greater,
+    Less,
+    GreaterOrEqual,
+    LessOrEqual,
+    Equal,
+    And,
+    Or,
+    /// `x < 0 ? slope·x : x`.
+    PRelu,
+}
+
+impl Binary {
+    /// Whether the result is a truth value.
+    pub(crate) fn is_truth(self) -> bool {
+        use Binary::{And, Equal, Greater, GreaterOrEqual, Less, LessOrEqual, Or};
+        matches!(self, Greater | Less | GreaterOrEqual | LessOrEqual | Equal | And | Or)
+    }
+}
+
+/// A row to one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reduction {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    Prod,
+    L2,
+    SumSquare,
+}
+
+/// Joins consecutive copies; `sources[i]` is where output element `dst + i` comes from.
+pub(crate) fn runs(sources: impl IntoIterator<Item = usize>, mut dst: usize) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for src in sources {
+        match runs.last_mut() {
+            Some(run) if run.src + run.len == src => run.len += 1,
+            _ => runs.push(Run { src, dst, len: 1 }),
+        }
+        dst += 1;
+    }
+    runs
+}

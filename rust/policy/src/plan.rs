@@ -1,0 +1,289 @@
+//! From a graph to what runs: steps over one arena and one block of packed weights.
+
+use std::collections::HashMap;
+
+use crate::graph::{Graph, Node, ValueId};
+use crate::isa::Level;
+use crate::kernels::elementwise::Repeat;
+use crate::kernels::{activation, elementwise, linear, norm, shape};
+use crate::layout::Layout;
+use crate::memory::{Block, LINE, Span, split};
+use crate::op::{Binary, Op, Reduction, Run, Unary};
+
+/// Where an operand lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Source {
+    Arena(Span),
+    Weights(Span),
+}
+
+/// One kernel call. `y` is always in the arena, and kernels that need only one operand work in place.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Copy { x: Source, y: Span },
+    Linear { w: Span, bias: Span, act: Option<Unary>, k: usize, n: usize, x: Source, y: Span },
+    Map { f: Unary, y: Span },
+    Zip { f: Binary, b: Source, repeat: Repeat, swapped: bool, y: Span },
+    Select { c: Source, b: Source, y: Span },
+    LayerNorm { scale: Span, bias: Span, eps: f32, y: Span },
+    RmsNorm { scale: Span, eps: f32, y: Span },
+    Softmax { width: usize, log: bool, y: Span },
+    Reduce { kind: Reduction, width: usize, x: Source, y: Span },
+    Rearrange { runs: Box<[Run]>, x: Source, y: Span },
+}
+
+/// A graph that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) weights: Block,
+    /// Floats of the arena.
+    pub(crate) arena: usize,
+    pub(crate) inputs: Vec<Span>,
+    pub(crate) outputs: Vec<Span>,
+    /// Multiplications with an addition in the linear layers.
+    pub(crate) macs: usize,
+}
+
+impl Plan {
+    /// Lays out and packs a legal graph (see [`crate::fuse::legalise`]).
+    pub(crate) fn new(graph: &Graph) -> Self {
+        let layout = Layout::new(graph);
+        let mut maker =
+            Maker { graph, layout: &layout, steps: vec![], weights: vec![], packed: HashMap::new(), macs: 0 };
+        graph.nodes.iter().enumerate().for_each(|(i, node)| maker.node(i, node));
+        let outputs: Vec<Span> = graph.outputs.iter().map(|&o| maker.output(o)).collect();
+        let inputs = graph.inputs.iter().map(|&i| layout.span(graph, i)).collect();
+        Self {
+            steps: maker.steps,
+            weights: Block::new(&maker.weights),
+            arena: layout.floats,
+            inputs,
+            outputs,
+            macs: maker.macs,
+        }
+    }
+
+    /// Runs every step.
+    pub(crate) fn run(&self, level: Level, arena: &mut [f32]) {
+        let weights = self.weights.get();
+        for step in &self.steps {
+            step.run(level, weights, arena);
+        }
+    }
+
+    /// Name of every kernel, in the order of execution.
+    pub(crate) fn kernels(&self) -> impl Iterator<Item = String> {
+        self.steps.iter().map(Step::name)
+    }
+}
+
+impl Step {
+    fn run(&self, level: Level, weights: &[f32], arena: &mut [f32]) {
+        macro_rules! take {
+            ($y:expr, $($x:expr),+) => {{
+                let (y, rest) = split(arena, $y);
+                let get = |source| match source {
+                    Source::Arena(span) => rest.get(span),
+                    Source::Weights(span) => span.of(weights),
+                };
+                (y, $(get($x)),+)
+            }};
+        }
+        match *self {
+            Step::Copy { x, y } => {
+                let (y, x) = take!(y, x);
+                y.copy_from_slice(x);
+            }
+            Step::Linear { w, bias, act, k, n, x, y } => {
+                let (y, x) = take!(y, x);
+                for (x, y) in x.chunks_exact(k).zip(y.chunks_exact_mut(n)) {
+                    linear::matvec(level, w.of(weights), bias.of(weights), x, y);
+                }
+                if let Some(f) = act {
+                    activation::map(level, f, y);
+                }
+            }
+            Step::Map { f, y } => activation::map(level, f, y.of_mut(arena)),
+            Step::Zip { f, b, repeat, swapped, y } => {
+                let (y, b) = take!(y, b);
+                elementwise::zip(level, f, y, b, repeat, swapped);
+            }
+            Step::Select { c, b, y } => {
+                let (y, c, b) = take!(y, c, b);
+                elementwise::select(level, c, y, b);
+            }
+            Step::LayerNorm { scale, bias, eps, y } => {
+                norm::layer_norm(level, y.of_mut(arena), scale.of(weights), bias.of(weights), eps);
+            }
+            Step::RmsNorm { scale, eps, y } => norm::rms_norm(level, y.of_mut(arena), scale.of(weights), eps),
+            Step::Softmax { width, log, y } => norm::softmax(level, y.of_mut(arena), width, log),
+            Step::Reduce { kind, width, x, y } => {
+                let (y, x) = take!(y, x);
+                norm::reduce(level, kind, width, x, y);
+            }
+            Step::Rearrange { ref runs, x, y } => {
+                let (y, x) = take!(y, x);
+                shape::rearrange(runs, x, y);
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Step::Copy { y, .. } => format!("copy {}", y.len),
+            Step::Linear { k, n, act: None, .. } => format!("linear {k}x{n}"),
+            Step::Linear { k, n, act: Some(f), .. } => format!("linear {k}x{n} {f:?}").to_lowercase(),
+            Step::Map { f, y } => format!("{f:?} {}", y.len).to_lowercase(),
+            Step::Zip { f, y, .. } => format!("{f:?} {}", y.len).to_lowercase(),
+            Step::Select { y, .. } => format!("where {}", y.len),
+            Step::LayerNorm { scale, .. } => format!("layernorm {}", scale.len),
+            Step::RmsNorm { scale, .. } => format!("rmsnorm {}", scale.len),
+            Step::Softmax { width, .. } => format!("softmax {width}"),
+            Step::Reduce { kind, width, .. } => format!("reduce{kind:?} {width}").to_lowercase(),
+            Step::Rearrange { y, .. } => format!("rearrange {}", y.len),
+        }
+    }
+}
+
+struct Maker<'a> {
+    graph: &'a Graph,
+    layout: &'a Layout,
+    steps: Vec<Step>,
+    weights: Vec<f32>,
+    packed: HashMap<(ValueId, bool), Span>,
+    macs: usize,
+}
+
+impl Maker<'_> {
+    fn node(&mut self, index: usize, node: &Node) {
+        if self.layout.is_view(index) {
+            return;
+        }
+        let y = self.layout.span(self.graph, node.output);
+        let input = |i: usize| node.inputs[i];
+        match &node.op {
+            Op::Linear(act) => {
+                let shape = &self.graph.values[input(1)].shape;
+                let (k, n) = (shape[0], shape[1]);
+                let x = self.source(input(0));
+                let w = self.matrix(input(1), k, n);
+                let bias = node.inputs.get(2).map_or(Span { start: 0, len: 0 }, |&b| self.constant(b));
+                self.macs += y.len * k;
+                self.steps.push(Step::Linear { w, bias, act: *act, k, n, x, y });
+            }
+            Op::Unary(f) => {
+                self.place(input(0), y);
+                self.steps.push(Step::Map { f: *f, y });
+            }
+            Op::Binary(f) => {
+                let swapped = self.layout.keeps(index) == 1;
+                let (own, other) = if swapped { (input(1), input(0)) } else { (input(0), input(1)) };
+                self.place(own, y);
+                let (from, to) = (&self.graph.values[other].shape, &self.graph.values[node.output].shape);
+                let repeat = repeat(from, to).unwrap_or(Repeat::Rows);
+                let b = self.source(other);
+                self.steps.push(Step::Zip { f: *f, b, repeat, swapped, y });
+            }
+            Op::Where => {
+                self.place(input(1), y);
+                let (c, b) = (self.source(input(0)), self.source(input(2)));
+                self.steps.push(Step::Select { c, b, y });
+            }
+            Op::LayerNorm { eps, .. } => {
+                self.place(input(0), y);
+                let (scale, bias) = (self.constant(input(1)), self.constant(input(2)));
+                self.steps.push(Step::LayerNorm { scale, bias, eps: *eps, y });
+            }
+            Op::RmsNorm { eps, .. } => {
+                self.place(input(0), y);
+                let scale = self.constant(input(1));
+                self.steps.push(Step::RmsNorm { scale, eps: *eps, y });
+            }
+            Op::Softmax { width, log } => {
+                self.place(input(0), y);
+                self.steps.push(Step::Softmax { width: *width, log: *log, y });
+            }
+            Op::Reduce { kind, width } => {
+                let x = self.source(input(0));
+                self.steps.push(Step::Reduce { kind: *kind, width: *width, x, y });
+            }
+            Op::Rearrange(lists) => {
+                for (&x, runs) in node.inputs.iter().zip(lists) {
+                    let x = self.source(x);
+                    self.steps.push(Step::Rearrange { runs: runs.clone().into(), x, y });
+                }
+            }
+            Op::View => {
+                let x = self.source(input(0));
+                self.steps.push(Step::Copy { x, y });
+            }
+        }
+    }
+
+    /// Brings a value to where the step works in place, unless it is there already.
+    fn place(&mut self, value: ValueId, y: Span) {
+        let x = self.source(value);
+        if x != Source::Arena(y) {
+            self.steps.push(Step::Copy { x, y });
+        }
+    }
+
+    fn source(&mut self, value: ValueId) -> Source {
+        if self.graph.values[value].constant.is_some() {
+            Source::Weights(self.constant(value))
+        } else {
+            Source::Arena(self.layout.span(self.graph, value))
+        }
+    }
+
+    fn constant(&mut self, value: ValueId) -> Span {
+        self.store(value, false, |data, out| out.extend(data))
+    }
+
+    fn matrix(&mut self, value: ValueId, k: usize, n: usize) -> Span {
+        self.store(value, true, |data, out| linear::pack(&data, k, n, out))
+    }
+
+    fn store(&mut self, value: ValueId, packed: bool, put: impl FnOnce(Vec<f32>, &mut Vec<f32>)) -> Span {
+        if let Some(&span) = self.packed.get(&(value, packed)) {
+            return span;
+        }
+        self.weights.resize(self.weights.len().next_multiple_of(LINE), 0.0);
+        let start = self.weights.len();
+        // Callers ask only for values that are constant.
+        if let Some(t) = &self.graph.values[value].constant {
+            put(t.to_f32(), &mut self.weights);
+        }
+        let span = Span { start, len: self.weights.len() - start };
+        self.packed.insert((value, packed), span);
+        span
+    }
+
+    /// Span of a graph output; a constant one is copied into the arena.
+    fn output(&mut self, value: ValueId) -> Span {
+        let y = self.layout.span(self.graph, value);
+        if self.graph.values[value].constant.is_some() {
+            let x = self.source(value);
+            self.steps.push(Step::Copy { x, y });
+        }
+        y
+    }
+}
+
+/// How an operand of shape `from` lies against a result of shape `to`; `None` when no loop of ours does that.
+pub(crate) fn repeat(from: &[usize], to: &[usize]) -> Option<Repeat> {
+    let own: Vec<usize> =
+        std::iter::repeat_n(1, to.len().saturating_sub(from.len())).chain(from.iter().copied()).collect();
+    let count: usize = own.iter().product();
+    let total: usize = to.iter().product();
+    if count == 1 {
+        return Some(Repeat::Each(total));
+    }
+    let trailing = own.iter().zip(to).skip_while(|(d, _)| **d == 1).all(|(a, b)| a == b);
+    if trailing {
+        return Some(Repeat::Rows);
+    }
+    let leading = own.iter().zip(to).rev().skip_while(|(d, _)| **d == 1).all(|(a, b)| a == b);
+    leading.then(|| Repeat::Each(total / count))
+}

@@ -1,0 +1,340 @@
+//! From a bundle, a robot and a device to a running loop, and back to rest.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cadenza_policy::manifest::CommandSlot;
+use cadenza_policy::{Bundle, Options, ParityReport, Policy};
+
+use super::RunError;
+use super::latest::{Reader, Writer, latest};
+use super::report::{Ending, Report};
+use super::request::{Inbox, Request, SignalGuard, catch_signals};
+use super::snapshot::Snapshot;
+use super::tick::{Controller, Due};
+use crate::config::RunConfig;
+use crate::device::{Device, Stop, TimeSource};
+use crate::log::header::{LogHeader, MonitorHeader};
+use crate::log::record::Recorder;
+use crate::robot::Robot;
+use crate::safety::{Level, Phase};
+use crate::timing::clock::{Clock, MonotonicClock, VirtualClock, next_deadline};
+use crate::timing::sched::{self, RtReport, RtRequest};
+use crate::timing::stats::Stats;
+use crate::timing::summary::Environment;
+
+/// Inferences before the first tick, so that no page and no branch is cold.
+const WARM_UP: usize = 100;
+/// Requests that a handle may have under way.
+const REQUESTS: usize = 64;
+
+/// A run whose parts fit each other; nothing has moved yet.
+pub struct Prepared {
+    controller: Controller,
+    device: Box<dyn Device>,
+    time: TimeSource,
+    config: RunConfig,
+    robot: Robot,
+    header: LogHeader,
+    commands: Vec<CommandSlot>,
+    parity: Option<ParityReport>,
+}
+
+impl Prepared {
+    /// Checks bundle, robot, device and configuration against each other, and replays the bundle's vectors.
+    ///
+    /// # Errors
+    /// [`RunError`] naming what does not fit. A device that moves needs a bundle whose vectors pass.
+    pub fn new(
+        bundle: &Bundle,
+        robot: &Robot,
+        mut device: Box<dyn Device>,
+        time: TimeSource,
+        config: &RunConfig,
+    ) -> Result<Self, RunError> {
+        config.check()?;
+        let manifest = bundle.manifest();
+        let mut policy = Policy::load(bundle, &Options::default())?;
+        let parity = match &manifest.parity {
+            Some(_) => Some(policy.verify(bundle)?),
+            None => None,
+        };
+        device.connect()?;
+        let info = device.info();
+        match &parity {
+            Some(report) if !report.passed => return Err(RunError::Parity { text: report.to_string() }),
+            None if info.moves && info.name != "sim" && !config.dry_run => {
+                return Err(RunError::NoVectors { device: info.name });
+            }
+            _ => {}
+        }
+        let objects = info.objects.clone();
+        let controller =
+            Controller::new(manifest, bundle.specification(), robot, info, Box::new(policy), config)?;
+        let monitors = controller.monitors.headers().map(|(name, dt, formula)| MonitorHeader {
+            name: name.into(),
+            dt,
+            formula: formula.into(),
+        });
+        let header = LogHeader {
+            policy_hz: 1.0 / manifest.rates.policy_dt,
+            commands: manifest.commands.iter().map(|c| c.name.clone()).collect(),
+            frames: manifest.frames.iter().map(|f| f.name.clone()).collect(),
+            actions: manifest.action.joints.clone(),
+            monitors: monitors.collect(),
+            objects,
+            bundle: manifest.name.clone(),
+            bundle_sha256: bundle.id().iter().map(|b| format!("{b:02x}")).collect(),
+            manifest_json: manifest.to_json(),
+            spec_stl: bundle.specification().unwrap_or_default().into(),
+            ..LogHeader::new(robot, config, &RtReport::default())
+        };
+        Ok(Self {
+            controller,
+            device,
+            time,
+            config: config.clone(),
+            robot: robot.clone(),
+            header,
+            commands: manifest.commands.clone(),
+            parity,
+        })
+    }
+
+    /// What replaying the bundle's vectors gave.
+    pub fn parity(&self) -> Option<&ParityReport> {
+        self.parity.as_ref()
+    }
+
+    /// The request that sets an operator command.
+    ///
+    /// # Errors
+    /// [`RunError::UnknownCommand`] listing the names, [`RunError::CommandRange`].
+    pub fn command(&self, name: &str, value: f64) -> Result<Request, RunError> {
+        command(&self.commands, name, value)
+    }
+
+    /// Control tick of a time since the start of the loop, s.
+    pub fn tick_at(&self, seconds: f64) -> u64 {
+        (seconds * self.robot.control_hz).round().max(0.0) as u64
+    }
+
+    /// Runs on a thread of its own until the end, which comes by itself: after `seconds`, a stop, or a fault. SIGINT
+    /// and SIGTERM stop softly, a second one damps.
+    pub fn run(self, inbox: Inbox) -> Report {
+        let (writer, _reader) = latest(Snapshot::default());
+        let signals = catch_signals();
+        join(self.spawn(inbox, writer, true, Some(signals)))
+    }
+
+    /// Starts on a thread of its own. A fault does not end such a run, [`Handle::stop`] does.
+    pub fn start(self) -> Handle {
+        let (requests, inbox) = rtrb::RingBuffer::new(REQUESTS);
+        let (writer, snapshots) = latest(Snapshot::default());
+        let commands = self.commands.clone();
+        let thread = self.spawn(Inbox::Ring(inbox), writer, false, None);
+        Handle { requests, snapshots, commands, thread: Some(thread) }
+    }
+
+    fn spawn(
+        self,
+        inbox: Inbox,
+        snapshots: Writer<Snapshot>,
+        end_on_fault: bool,
+        signals: Option<SignalGuard>,
+    ) -> JoinHandle<Report> {
+        std::thread::Builder::new()
+            .name("cadenza-control".into())
+            .spawn(move || self.control(inbox, snapshots, end_on_fault, signals))
+            .expect("the operating system starts a thread")
+    }
+
+    /// The control thread from start to end.
+    fn control(
+        mut self,
+        mut inbox: Inbox,
+        snapshots: Writer<Snapshot>,
+        end_on_fault: bool,
+        signals: Option<SignalGuard>,
+    ) -> Report {
+        self.controller.warm_up(WARM_UP);
+        let period_ns = self.robot.control_period_ns();
+        let mut stats = Stats::new(period_ns);
+        let guard = (!self.config.virtual_clock).then(|| sched::enter(&RtRequest::from(&self.config)));
+        let rt = guard.as_ref().map_or_else(RtReport::default, |g| g.report().clone());
+        if self.config.require_rt && rt.degraded() {
+            let why = rt.failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            return Report::not_started(format!("real-time set-up degraded: {why}"), rt);
+        }
+        let header = LogHeader { rt: rt.clone(), ..self.header.clone() };
+        let mut log = match &self.config.record {
+            Some(path) => Recorder::start(path, header),
+            None => Recorder::off(),
+        };
+        let mut clock: Box<dyn Clock> = match &self.time {
+            TimeSource::Monotonic => Box::new(MonotonicClock::new(self.config.spin_us)),
+            TimeSource::Virtual(now) => Box::new(VirtualClock::new(now.clone())),
+        };
+        if self.config.arm {
+            self.controller.request(Request::Arm, self.device.as_mut(), &mut log);
+        }
+        let mut turn = Turn { snapshots, signals, end_on_fault, seconds: self.config.seconds };
+        let (controller, device) = (&mut self.controller, self.device.as_mut());
+        // A panic is a bug of ours; the motors must not pay for it.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            turn.run(controller, device, clock.as_mut(), &mut inbox, &mut log, &mut stats, period_ns)
+        }));
+        let level = self.controller.gate().level();
+        let how = if outcome.is_ok() { self.robot.device.on_exit } else { Stop::Damp };
+        // The run is over either way; a device that does not stop has its own watchdog.
+        let _ = self.device.stop(how);
+        drop(guard);
+        let ending = outcome.unwrap_or(Ending::Panic);
+        let environment = if self.config.virtual_clock {
+            Environment::without_load(rt.clone())
+        } else {
+            Environment::capture(rt.clone())
+        };
+        let summary = stats.summary(environment);
+        let record = log.finish(&summary);
+        Report::new(ending, level, &self.controller, summary, rt, record, &self.header)
+    }
+}
+
+/// Waits for the control thread.
+fn join(thread: JoinHandle<Report>) -> Report {
+    thread
+        .join()
+        .unwrap_or_else(|_| Report::not_started("the control thread panicked".into(), RtReport::default()))
+}
+
+/// What the control thread looks at between two ticks.
+struct Turn {
+    snapshots: Writer<Snapshot>,
+    signals: Option<SignalGuard>,
+    end_on_fault: bool,
+    seconds: Option<f64>,
+}
+
+impl Turn {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one loop, borrowed apart")]
+    fn run(
+        &mut self,
+        controller: &mut Controller,
+        device: &mut dyn Device,
+        clock: &mut dyn Clock,
+        inbox: &mut Inbox,
+        log: &mut Recorder,
+        stats: &mut Stats,
+        period_ns: i64,
+    ) -> Ending {
+        let mut due = Due { deadline_ns: clock.now_ns() + period_ns, skipped: 0 };
+        let mut heard = 0;
+        let mut timed_out = false;
+        loop {
+            clock.sleep_until(due.deadline_ns);
+            let entry = controller.tick(due, device, clock, inbox, log);
+            stats.add(&entry);
+            self.snapshots.publish_with(|snapshot| snapshot.take(controller));
+            (due.deadline_ns, due.skipped) = next_deadline(due.deadline_ns, clock.now_ns(), period_ns);
+
+            let signals = self.signals.as_ref().map_or(0, SignalGuard::count);
+            while heard < signals {
+                heard += 1;
+                let request = if heard == 1 { Request::Stop } else { Request::Estop };
+                controller.request(request, device, log);
+            }
+            if !timed_out && self.seconds.is_some_and(|s| controller.armed_seconds() >= s) {
+                timed_out = true;
+                controller.request(Request::Stop, device, log);
+            }
+            if controller.finished() {
+                return Ending::Finished;
+            }
+            let (phase, level) = (controller.gate().phase(), controller.gate().level());
+            if phase == Phase::Armed && level < Level::Damp {
+                continue;
+            }
+            if controller.stopping() {
+                return if timed_out { Ending::Finished } else { Ending::Stopped };
+            }
+            if self.end_on_fault {
+                if controller.refusal().is_some() {
+                    return Ending::Refused;
+                }
+                if controller.gate().first_fault().is_some() {
+                    return Ending::Fault;
+                }
+            }
+        }
+    }
+}
+
+/// A running loop: requests in, snapshots out. Dropping it stops the loop softly and waits.
+pub struct Handle {
+    requests: rtrb::Producer<Request>,
+    snapshots: Reader<Snapshot>,
+    commands: Vec<CommandSlot>,
+    thread: Option<JoinHandle<Report>>,
+}
+
+/// The loop does not take more requests, or has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{REQUESTS} requests are under way: the loop has ended or hangs")]
+pub struct Busy;
+
+impl Handle {
+    /// Asks the loop for something; it obeys at its next tick.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn request(&mut self, request: Request) -> Result<(), Busy> {
+        self.requests.push(request).map_err(|_| Busy)
+    }
+
+    /// The request that sets an operator command.
+    ///
+    /// # Errors
+    /// [`RunError::UnknownCommand`] listing the names, [`RunError::CommandRange`].
+    pub fn command(&self, name: &str, value: f64) -> Result<Request, RunError> {
+        command(&self.commands, name, value)
+    }
+
+    /// The newest tick. Never makes the loop wait.
+    pub fn snapshot(&mut self) -> Snapshot {
+        *self.snapshots.read()
+    }
+
+    /// Waits for the end; `None` when it has not come within `timeout`, or was given out before.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Option<Report> {
+        let until = timeout.map(|t| Instant::now() + t);
+        while self.thread.as_ref().is_some_and(|t| !t.is_finished()) {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.thread.take().map(join)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.thread.is_some() && self.request(Request::Stop).is_ok() {
+            self.wait(None);
+        }
+    }
+}
+
+fn command(commands: &[CommandSlot], name: &str, value: f64) -> Result<Request, RunError> {
+    let Some(slot) = commands.iter().position(|c| c.name == name) else {
+        let known = commands.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(RunError::UnknownCommand { name: name.into(), known });
+    };
+    let [lo, hi] = commands[slot].range;
+    if !(lo..=hi).contains(&value) {
+        return Err(RunError::CommandRange { name: name.into(), value, lo, hi });
+    }
+    Ok(Request::Command { slot: slot as u16, value })
+}

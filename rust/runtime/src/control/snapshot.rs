@@ -1,0 +1,63 @@
+//! What an observer sees of a running loop.
+
+use super::tick::Controller;
+use crate::safety::{Fault, Level, Phase};
+use crate::state::{Joints, MAX_JOINTS};
+
+/// The newest tick, copied.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Control tick.
+    pub tick: u64,
+    /// Level of the ladder.
+    pub level: Level,
+    /// Phase.
+    pub phase: Phase,
+    /// Authority of the policy, 0…1.
+    pub authority: f64,
+    /// Number of joints.
+    pub n: usize,
+    /// Measured positions.
+    pub q: Joints,
+    /// Measured velocities.
+    pub dq: Joints,
+    /// Positions that were sent.
+    pub command: Joints,
+    /// The fault that latched the ladder.
+    pub fault: Option<Fault>,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        let zero = [0.0; MAX_JOINTS];
+        Self {
+            tick: 0,
+            level: Level::Off,
+            phase: Phase::Disarmed,
+            authority: 0.0,
+            n: 0,
+            q: zero,
+            dq: zero,
+            command: zero,
+            fault: None,
+        }
+    }
+}
+
+impl Snapshot {
+    /// Takes the newest tick of `controller`.
+    pub(super) fn take(&mut self, controller: &Controller) {
+        let (state, gate) = (controller.state(), controller.gate());
+        *self = Self {
+            tick: state.tick,
+            level: gate.level(),
+            phase: gate.phase(),
+            authority: gate.authority(),
+            n: state.joints(),
+            q: state.q,
+            dq: state.dq,
+            command: controller.command().q,
+            fault: gate.first_fault(),
+        };
+    }
+}

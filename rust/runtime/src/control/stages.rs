@@ -1,0 +1,301 @@
+//! The stages of a tick, in the order in which [`Controller::tick`] runs them.
+
+use super::policy::PolicyError;
+use super::request::Request;
+use super::tick::{Controller, Due, Refusal};
+use super::watch::Stopwatch;
+use crate::action::{ActionFault, DecodeError, Flow};
+use crate::device::{Device, DeviceFault, Stop};
+use crate::log::entry::{Entry, Stage, TickEntry};
+use crate::log::record::Recorder;
+use crate::safety::monitors::Change;
+use crate::safety::signals::Inputs;
+use crate::safety::{ArmRefusal, Fault, Level, Phase, Reason};
+use crate::state::{Command, MAX_JOINTS};
+use crate::timing::clock::Clock;
+
+const NO_JOINT: u16 = u16::MAX;
+
+impl Controller {
+    /// Reads the device. Returns what it reported, or what the last write did.
+    pub(super) fn read(&mut self, device: &mut dyn Device, clock: &dyn Clock) -> Option<DeviceFault> {
+        let mut fault = self.write_fault.take();
+        match device.read(&mut self.state) {
+            Ok(fresh) => self.fresh = fresh,
+            Err(f) => fault = Some(f),
+        }
+        self.state.t_read_ns = clock.now_ns();
+        self.state.t_sensor_ns = self.fresh.stamp_ns;
+        fault
+    }
+
+    /// Does what the operator asks, between two ticks.
+    pub fn request(&mut self, request: Request, device: &mut dyn Device, log: &mut Recorder) {
+        self.obey(request, device, log);
+    }
+
+    /// Does what the operator asks.
+    pub(super) fn obey(&mut self, request: Request, device: &mut dyn Device, log: &mut Recorder) {
+        log.push(Entry::Request { tick: self.state.tick, request });
+        match request {
+            Request::Arm => {
+                if let Err(refusal) = self.gate.arm() {
+                    self.refusal = Some(Refusal::Check(refusal));
+                }
+            }
+            Request::Stop => {
+                self.stopping = true;
+                self.gate.stop();
+            }
+            Request::Estop => self.gate.estop(),
+            Request::Disarm => {
+                self.gate.disarm();
+                self.write_fault = device.stop(Stop::Off).err();
+            }
+            Request::Reset => {
+                // Refused while the cause stands; the next snapshot still shows the latch.
+                if self.gate.reset().is_ok() {
+                    self.monitors.reset();
+                }
+            }
+            Request::Command { slot, value } => {
+                if let (Some(user), true) = (self.state.user.get_mut(usize::from(slot)), value.is_finite()) {
+                    *user = value;
+                }
+            }
+        }
+    }
+
+    /// Switches the motors on when the gate agrees, holding the measured pose.
+    pub(super) fn arm_when_ready(&mut self, device: &mut dyn Device) {
+        if self.gate.phase() != Phase::Arming {
+            return;
+        }
+        match self.gate.armable(&self.state).and_then(|()| self.begin(device)) {
+            Ok(()) => self.refusal = None,
+            Err(refusal) if refusal.is_waiting() => {}
+            Err(refusal) => {
+                self.refusal.get_or_insert(Refusal::Check(refusal));
+                self.gate.disarm();
+            }
+        }
+    }
+
+    /// A new episode: everything forgets the one before.
+    fn begin(&mut self, device: &mut dyn Device) -> Result<(), ArmRefusal> {
+        let hold = self.gate.hold_command();
+        if !self.dry_run
+            && let Err(error) = device.enable(&hold)
+        {
+            self.refusal = Some(Refusal::Device(error));
+            self.gate.disarm();
+            return Ok(());
+        }
+        self.gate.armed(&hold)?;
+        self.state.epoch += 1;
+        self.armed_at = self.state.tick;
+        self.anchor = hold.q;
+        let mut start = self.state;
+        start.q = hold.q;
+        // The hold command lies inside the limits, so the limiter takes it.
+        if self.path.reset(&start).is_err() {
+            self.gate.disarm();
+        }
+        self.policy.reset();
+        self.observer.reset();
+        self.monitors.reset();
+        self.feedback.action = self.first_action;
+        self.feedback.target = hold.q;
+        self.feedback.executed = hold.q;
+        self.target.q = hold.q;
+        self.target.dq = [0.0; MAX_JOINTS];
+        Ok(())
+    }
+
+    /// Control ticks since the motors came on.
+    pub(super) fn since_armed(&self) -> u64 {
+        self.state.tick - self.armed_at
+    }
+
+    /// Whether the policy is asked on this tick: once in each policy step, while its answer can still be followed.
+    pub(super) fn is_policy_tick(&self) -> bool {
+        self.gate.phase() == Phase::Armed
+            && self.gate.level() <= Level::Hold
+            && self.since_armed().is_multiple_of(self.path.sequence.ticks_per_step())
+    }
+
+    /// Observation, inference, acceptance. Returns whether the network ran.
+    pub(super) fn think(&mut self, watch: &mut Stopwatch<'_>, log: &mut Recorder) -> bool {
+        let tick = self.state.tick;
+        self.feedback.time = self.since_armed() as f64 * self.dt;
+        let observed = self.observer.step(&self.state, &self.feedback, &mut self.obs);
+        watch.lap(Stage::Observe);
+        if let Err(bad) = observed {
+            self.report(Reason::ObservationNotFinite, NO_JOINT, bad.index as f64);
+            return false;
+        }
+        log.push(Entry::Obs { tick, values: &self.obs });
+        let answer = self.policy.act(tick, &self.obs, &self.feedback.action[..self.actions], &mut self.raw);
+        watch.lap(Stage::Infer);
+        let since = self.since_armed();
+        match answer {
+            Ok(()) => match self.path.accept(&self.raw, &self.state, since) {
+                Ok(_) => {
+                    self.gate.policy_answered();
+                    log.push(Entry::Chunk { tick, id: self.chunks, values: &self.raw });
+                    self.chunks += 1;
+                    let newest = self.raw.len() - self.actions;
+                    self.feedback.action[..self.actions].copy_from_slice(&self.raw[newest..]);
+                    self.feedback.target = *self.path.decoder.target();
+                }
+                Err(ActionFault::Decode(DecodeError::NotFinite { joint, .. })) => {
+                    self.report(Reason::PolicyNotFinite, joint as u16, f64::NAN);
+                }
+                Err(ActionFault::Decode(DecodeError::WrongLength { got, .. })) => {
+                    self.report(Reason::PolicyWrongLength, NO_JOINT, got as f64);
+                }
+                Err(_) => self.report(Reason::PolicyLate, NO_JOINT, 0.0),
+            },
+            Err(PolicyError::NotFinite { what: "observation", index }) => {
+                self.report(Reason::ObservationNotFinite, NO_JOINT, index as f64);
+            }
+            Err(PolicyError::NotFinite { index, .. }) => {
+                self.report(Reason::PolicyNotFinite, NO_JOINT, index as f64);
+            }
+            Err(PolicyError::WrongLength { got, .. }) => {
+                self.report(Reason::PolicyWrongLength, NO_JOINT, got as f64);
+            }
+            Err(PolicyError::Late) => self.report(Reason::PolicyLate, NO_JOINT, 0.0),
+        }
+        true
+    }
+
+    /// What the joints should do: the plan, with the policy's authority growing from the pose at arming.
+    pub(super) fn choose_target(&mut self) {
+        if self.gate.phase() != Phase::Armed || self.gate.level() != Level::Run {
+            self.target.dq = [0.0; MAX_JOINTS];
+            return;
+        }
+        let mut target = self.path.sequence.target(self.since_armed());
+        if target.flow == Flow::Exhausted {
+            self.report(Reason::PolicyExhausted, NO_JOINT, 0.0);
+        }
+        let authority = self.gate.authority();
+        if authority < 1.0 {
+            for i in 0..self.state.joints() {
+                target.q[i] = self.anchor[i] + authority * (target.q[i] - self.anchor[i]);
+                target.dq[i] *= authority;
+            }
+        }
+        self.target = target;
+    }
+
+    /// Turns the target into a command that the joints can follow. Returns the joints that were held back.
+    pub(super) fn limit(&mut self) -> u64 {
+        let n = self.state.joints();
+        if self.gate.phase() != Phase::Armed {
+            self.command = Command::off(n);
+            return 0;
+        }
+        if self.gate.altered() {
+            // A seed outside the limits changes nothing here, and the gate refuses what follows from it.
+            let _ = self.path.limiter.seed(&self.gate.sent().q, self.gate.sent_velocity());
+        }
+        let (q, dq) = (&mut self.command.q, &mut self.command.dq);
+        let clamped = if self.gate.level() <= Level::Hold {
+            self.path.limiter.step(&self.target.q, &self.target.dq, q, dq)
+        } else {
+            self.path.limiter.brake(q, dq);
+            0
+        };
+        for (i, gain) in self.gains.iter().enumerate() {
+            (self.command.kp[i], self.command.kd[i], self.command.tau[i]) = (gain.kp, gain.kd, 0.0);
+        }
+        clamped
+    }
+
+    /// Steps the monitors whose instant this is; one that trips reports to the gate.
+    pub(super) fn monitor(&mut self, log: &mut Recorder) {
+        if self.gate.phase() != Phase::Armed {
+            return;
+        }
+        self.kinematics.update(&self.state.q, &self.state.base, &self.state.imu.quat);
+        for (i, position) in self.frames.iter_mut().enumerate() {
+            *position = self.kinematics.pose(i).0;
+        }
+        let inputs = Inputs {
+            state: &self.state,
+            sent: self.gate.sent(),
+            frames: &self.frames,
+            age_ns: self.gate.age_ns(),
+            level: self.gate.level(),
+        };
+        self.table.fill(&inputs, &mut self.signals);
+        let gate = &mut self.gate;
+        self.monitors.step(self.state.tick, &self.signals, |verdict, change| {
+            log.push(Entry::Verdict(verdict));
+            match change {
+                Change::Same => {}
+                Change::Tripped(fault) => gate.report(fault),
+                Change::Cleared => gate.monitor_cleared(verdict.monitor),
+            }
+        });
+    }
+
+    /// Sends the command. Nothing changes it after the gate.
+    pub(super) fn write(&mut self, device: &mut dyn Device) {
+        if !self.dry_run
+            && let Err(fault) = device.write(&self.command)
+        {
+            self.write_fault = Some(fault);
+        }
+        self.feedback.executed = self.command.q;
+    }
+
+    /// Hands the tick to the recorder and says how it went.
+    pub(super) fn record(
+        &mut self,
+        due: Due,
+        inferred: bool,
+        clamped: u64,
+        watch: &mut Stopwatch<'_>,
+        log: &mut Recorder,
+    ) -> TickEntry {
+        log.push(Entry::State(&self.state));
+        log.push(Entry::Command(&self.command));
+        self.gate.drain_faults(|fault| {
+            log.push(Entry::Event(fault));
+            if self.faults.len() < self.faults.capacity() {
+                self.faults.push(*fault);
+            }
+        });
+        watch.lap(Stage::Record);
+        let entry = TickEntry {
+            tick: self.state.tick,
+            deadline_ns: due.deadline_ns,
+            stage_ns: watch.stage_ns,
+            skipped: due.skipped,
+            inferred,
+            flow: self.target.flow,
+            level: self.gate.level(),
+            phase: self.gate.phase(),
+            clamped,
+            authority: self.gate.authority(),
+            age_ns: self.gate.age_ns(),
+        };
+        log.push(Entry::Tick(&entry));
+        entry
+    }
+
+    /// Reports a fault at its reason's own level.
+    fn report(&mut self, reason: Reason, joint: u16, value: f64) {
+        self.gate.report(Fault {
+            tick: self.state.tick,
+            reason,
+            joint,
+            value,
+            limit: 0.0,
+            level: reason.level(),
+        });
+    }
+}

@@ -1,0 +1,246 @@
+//! One tick: what the robot is, what the policy wants, what the limits allow, what the motors are told.
+
+use cadenza_policy::manifest::Manifest;
+
+use super::RunError;
+use super::policy::PolicySource;
+use super::request::Inbox;
+use super::watch::Stopwatch;
+use crate::action::{ActionPath, Flow, Target};
+use crate::config::RunConfig;
+use crate::device::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness};
+use crate::kinematics::Kinematics;
+use crate::log::entry::{Stage, TickEntry};
+use crate::log::record::Recorder;
+use crate::observe::{Feedback, Observer};
+use crate::robot::{Gain, Robot, check_bundle, effective_gains, effective_limits};
+use crate::safety::arming::ArmRefusal;
+use crate::safety::gate::Gate;
+use crate::safety::monitors::Monitors;
+use crate::safety::signals::{SignalTable, Signals};
+use crate::safety::{Fault, Phase};
+use crate::state::{Command, Joints, MAX_JOINTS, State};
+use crate::timing::clock::Clock;
+
+/// Faults kept for the report.
+const FAULTS: usize = 256;
+
+/// When a tick happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// When it was due, ns of the loop's clock.
+    pub deadline_ns: i64,
+    /// Periods skipped before it.
+    pub skipped: u32,
+}
+
+/// Why the motors did not come on.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The gate's checks.
+    Check(ArmRefusal),
+    /// The device.
+    Device(DeviceError),
+}
+
+impl Refusal {
+    /// In words, with the joint's name.
+    pub fn describe(&self, joints: &[String]) -> String {
+        let (text, joint) = match self {
+            Self::Check(refusal) => (refusal.to_string(), refusal.joint()),
+            Self::Device(error) => (error.to_string(), None),
+        };
+        match joint.and_then(|j| joints.get(usize::from(j))) {
+            Some(name) => format!("the motors stay off: {name}: {text}"),
+            None => format!("the motors stay off: {text}"),
+        }
+    }
+}
+
+/// Everything between a device's state and its command. Allocates nothing after [`Controller::new`].
+pub struct Controller {
+    pub(super) policy: Box<dyn PolicySource>,
+    pub(super) observer: Observer,
+    pub(super) path: ActionPath,
+    pub(super) gate: Gate,
+    pub(super) monitors: Monitors,
+    pub(super) table: SignalTable,
+    pub(super) signals: Signals,
+    /// Frames for the monitors, which step between two observations as well.
+    pub(super) kinematics: Kinematics,
+    pub(super) frames: Vec<[f64; 3]>,
+    pub(super) gains: Vec<Gain>,
+    pub(super) state: State,
+    pub(super) command: Command,
+    pub(super) feedback: Feedback,
+    pub(super) first_action: [f32; MAX_JOINTS],
+    pub(super) obs: Vec<f32>,
+    pub(super) raw: Vec<f32>,
+    /// Numbers in one row of an action.
+    pub(super) actions: usize,
+    /// What the sequence asked for last: what Hold holds.
+    pub(super) target: Target,
+    /// Where the joints stood when the motors came on: the policy's authority grows from there.
+    pub(super) anchor: Joints,
+    pub(super) fresh: Freshness,
+    /// What the last write reported; the next input judges it.
+    pub(super) write_fault: Option<DeviceFault>,
+    /// Tick at which the motors came on.
+    pub(super) armed_at: u64,
+    /// Actions accepted.
+    pub(super) chunks: u64,
+    pub(super) dt: f64,
+    pub(super) dry_run: bool,
+    pub(super) stopping: bool,
+    pub(super) refusal: Option<Refusal>,
+    pub(super) faults: Vec<Fault>,
+}
+
+impl Controller {
+    /// One tick against `device`; its command has left when this returns.
+    pub fn tick(
+        &mut self,
+        due: Due,
+        device: &mut dyn Device,
+        clock: &dyn Clock,
+        inbox: &mut Inbox,
+        log: &mut Recorder,
+    ) -> TickEntry {
+        let mut watch = Stopwatch::start(clock, due.deadline_ns);
+        let fault = self.read(device, clock);
+        watch.lap(Stage::Read);
+        inbox.drain(self.state.tick, |request| self.obey(request, device, log));
+        self.gate.input(&self.state, &self.fresh, fault, self.state.t_read_ns);
+        self.arm_when_ready(device);
+        watch.lap(Stage::Gate);
+        let inferred = self.is_policy_tick() && self.think(&mut watch, log);
+        self.choose_target();
+        watch.lap(Stage::Sequence);
+        let clamped = self.limit();
+        watch.lap(Stage::Limit);
+        self.monitor(log);
+        watch.lap(Stage::Monitor);
+        self.gate.output(&self.state, &mut self.command);
+        watch.lap(Stage::Gate);
+        self.write(device);
+        watch.lap(Stage::Write);
+        let entry = self.record(due, inferred, clamped, &mut watch, log);
+        self.state.tick += 1;
+        entry
+    }
+
+    /// The loop of a bundle on a robot, disarmed. Nothing is allocated after this.
+    ///
+    /// # Errors
+    /// What does not fit: joints, rates, limits, terms, actions, monitors, objects that the device does not report.
+    pub fn new(
+        manifest: &Manifest,
+        specification: Option<&str>,
+        robot: &Robot,
+        device: &DeviceInfo,
+        policy: Box<dyn PolicySource>,
+        config: &RunConfig,
+    ) -> Result<Self, RunError> {
+        check_bundle(robot, manifest)?;
+        let (limits, _) = effective_limits(robot, manifest)?;
+        let (gains, _) = effective_gains(robot, manifest)?;
+        let mut observer = Observer::new(manifest, robot)?;
+        observer.bind_objects(&device.objects)?;
+        let path = ActionPath::new(manifest, robot, config.upsample)?;
+        let kinematics = Kinematics::new(&manifest.frames, robot)?;
+        let table = SignalTable::new(robot, &manifest.commands, kinematics.names(), &device.objects)?;
+        let n = robot.joints.len();
+        let mut state = State::new(n);
+        for (user, slot) in state.user.iter_mut().zip(&manifest.commands) {
+            *user = slot.default;
+        }
+        let zero = [0.0; MAX_JOINTS];
+        let feedback = Feedback::reset(manifest, &zero);
+        Ok(Self {
+            policy,
+            gate: Gate::new(robot, &limits, robot.control_dt()),
+            monitors: Monitors::new(
+                specification,
+                &manifest.monitors,
+                &robot.monitors,
+                &table,
+                robot.control_dt(),
+            )?,
+            signals: table.signals(),
+            table,
+            frames: vec![[0.0; 3]; kinematics.len()],
+            kinematics,
+            gains,
+            state,
+            command: Command::off(n),
+            first_action: feedback.action,
+            feedback,
+            obs: vec![0.0; observer.size()],
+            raw: vec![0.0; path.decoder.input_len()],
+            actions: manifest.action.joints.len(),
+            observer,
+            path,
+            target: Target { flow: Flow::Hold, q: zero, dq: zero },
+            anchor: zero,
+            fresh: Freshness::default(),
+            write_fault: None,
+            armed_at: 0,
+            chunks: 0,
+            dt: robot.control_dt(),
+            dry_run: config.dry_run,
+            stopping: false,
+            refusal: None,
+            faults: Vec::with_capacity(FAULTS),
+        })
+    }
+
+    /// The newest state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The command that left last.
+    pub fn command(&self) -> &Command {
+        &self.command
+    }
+
+    /// The gate: level, phase, faults.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The first faults of the run, in order.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// Why the motors did not come on at the last request.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// Seconds since the motors came on; 0 before.
+    pub fn armed_seconds(&self) -> f64 {
+        if self.gate.phase() == Phase::Armed { self.since_armed() as f64 * self.dt } else { 0.0 }
+    }
+
+    /// Whether the device has nothing more to give.
+    pub fn finished(&self) -> bool {
+        self.fresh.finished
+    }
+
+    /// Whether the operator has asked for a stop.
+    pub fn stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Runs the policy `times` on zeros, so that no page and no branch is cold, and forgets it.
+    pub fn warm_up(&mut self, times: usize) {
+        self.obs.fill(0.0);
+        for _ in 0..times {
+            // Zeros are a finite observation; what the policy says to them does not matter.
+            let _ = self.policy.act(0, &self.obs, &self.first_action[..self.actions], &mut self.raw);
+        }
+        self.policy.reset();
+    }
+}

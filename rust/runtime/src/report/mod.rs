@@ -1,0 +1,10 @@
+//! `report.html`: what happened in a run, from its log alone.
+//!
+//! One file without scripts or links: charts are inline SVG, dark mode is the reader's own. Curves keep the smallest and
+//! the largest value of every pixel column, so a spike of one tick stays visible in an hour's run.
+
+mod chart;
+mod page;
+mod series;
+
+pub use page::html;

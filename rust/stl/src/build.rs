@@ -1,0 +1,280 @@
+//! Building a formula: equal nodes are shared, sizes are limited, and the finished tree is brought into its
+//! canonical order (operands first, left to right, nothing that is not used).
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{ParseError, ParseErrorKind};
+use crate::expr::{Arith, Expr, ExprId, Number};
+use crate::formula::{Formula, Inner, Node, NodeId};
+use crate::plan::Plan;
+
+/// Deepest nesting of a formula.
+pub(crate) const MAX_DEPTH: u32 = 256;
+/// Most nodes of a formula, written out without sharing.
+pub(crate) const MAX_NODES: u64 = 65_536;
+
+#[derive(Clone, Copy, Default)]
+struct Size {
+    depth: u32,
+    nodes: u64,
+}
+
+impl Size {
+    fn above(operands: impl Iterator<Item = Size>) -> Size {
+        operands.fold(Size { depth: 1, nodes: 1 }, |s, o| Size {
+            depth: s.depth.max(o.depth + 1),
+            nodes: s.nodes.saturating_add(o.nodes),
+        })
+    }
+
+    fn check(self, text: &str, span: &Range<usize>) -> Result<Size, ParseError> {
+        if self.depth > MAX_DEPTH {
+            let message = format!("nested deeper than {MAX_DEPTH}");
+            return Err(ParseError::new(ParseErrorKind::TooDeep, message, text, span.clone()));
+        }
+        if self.nodes > MAX_NODES {
+            let message = format!("more than {MAX_NODES} nodes");
+            return Err(ParseError::new(ParseErrorKind::TooLarge, message, text, span.clone()));
+        }
+        Ok(self)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Builder {
+    nodes: Vec<Node>,
+    spans: Vec<Range<u32>>,
+    node_sizes: Vec<Size>,
+    node_ids: HashMap<Node, NodeId>,
+    exprs: Vec<Expr>,
+    expr_sizes: Vec<Size>,
+    expr_ids: HashMap<Expr, ExprId>,
+    pub(crate) signals: Vec<String>,
+    pub(crate) params: Vec<String>,
+}
+
+impl Builder {
+    pub(crate) fn node(&mut self, node: Node, text: &str, span: &Range<usize>) -> Result<NodeId, ParseError> {
+        if let Some(id) = self.node_ids.get(&node) {
+            return Ok(*id);
+        }
+        let size = match &node {
+            Node::Predicate { lhs, rhs, .. } => {
+                Size::above([lhs, rhs].into_iter().map(|e| self.expr_sizes[e.index()]))
+            }
+            _ => Size::above(node.operands().iter().map(|n| self.node_sizes[n.index()])),
+        };
+        self.node_sizes.push(size.check(text, span)?);
+        let id = NodeId(self.nodes.len() as u32);
+        self.nodes.push(node.clone());
+        self.spans.push(span.start as u32..span.end as u32);
+        self.node_ids.insert(node, id);
+        Ok(id)
+    }
+
+    /// A conjunction or disjunction, with operands of the same kind spliced in.
+    pub(crate) fn chain(
+        &mut self,
+        and: bool,
+        kids: Vec<NodeId>,
+        text: &str,
+        span: &Range<usize>,
+    ) -> Result<NodeId, ParseError> {
+        let mut flat = Vec::with_capacity(kids.len());
+        for kid in kids {
+            match &self.nodes[kid.index()] {
+                Node::And(inner) if and => flat.extend_from_slice(inner),
+                Node::Or(inner) if !and => flat.extend_from_slice(inner),
+                _ => flat.push(kid),
+            }
+        }
+        let flat = flat.into_boxed_slice();
+        self.node(if and { Node::And(flat) } else { Node::Or(flat) }, text, span)
+    }
+
+    pub(crate) fn expr(&mut self, expr: Expr, text: &str, span: &Range<usize>) -> Result<ExprId, ParseError> {
+        let expr = match expr {
+            Expr::Neg(e) => match self.exprs[e.index()] {
+                Expr::Number(n) => Expr::Number(Number::new(-n.get())),
+                _ => Expr::Neg(e),
+            },
+            other => other,
+        };
+        if let Some(id) = self.expr_ids.get(&expr) {
+            return Ok(*id);
+        }
+        let mut size = Size::above(expr.operands().iter().map(|e| self.expr_sizes[e.index()]));
+        if let Expr::Binary(op, l, r) = &expr {
+            // A chain a + b + c is one level, however long.
+            let rank = |op: Arith| matches!(op, Arith::Add | Arith::Sub);
+            if let Expr::Binary(inner, ..) = &self.exprs[l.index()]
+                && rank(*inner) == rank(*op)
+            {
+                size.depth = self.expr_sizes[l.index()].depth.max(self.expr_sizes[r.index()].depth + 1);
+            }
+        }
+        self.expr_sizes.push(size.check(text, span)?);
+        let id = ExprId(self.exprs.len() as u32);
+        self.exprs.push(expr.clone());
+        self.expr_ids.insert(expr, id);
+        Ok(id)
+    }
+
+    /// The formula with root `root`. `declared` fixes the order of the signals; otherwise they are ordered as
+    /// they appear.
+    pub(crate) fn finish(
+        &self,
+        root: NodeId,
+        declared: bool,
+        labels: &[(NodeId, String)],
+        text: &str,
+    ) -> Result<Formula, ParseError> {
+        let mut compact = Compact::new(self, declared);
+        compact.node(root);
+        let Compact { nodes, spans, exprs, signals, params, node_map, .. } = compact;
+        let labels = labels
+            .iter()
+            .filter_map(|(id, name)| node_map[id.index()].map(|id| (id, name.clone())))
+            .collect();
+        let horizon = reach(&nodes, Node::ahead);
+        let history = reach(&nodes, Node::behind);
+        for (what, value) in [("horizon", horizon), ("history", history)] {
+            if value.is_some_and(|v| v > u64::from(u32::MAX)) {
+                let span = self.spans[root.index()].clone();
+                return Err(ParseError::new(
+                    ParseErrorKind::TooLarge,
+                    format!("the {what} of the formula does not fit 32 bits"),
+                    text,
+                    span.start as usize..span.end as usize,
+                ));
+            }
+        }
+        let plan = Plan::new(&nodes, &exprs);
+        Ok(Formula(Arc::new(Inner {
+            text: text.to_owned(),
+            nodes,
+            spans,
+            exprs,
+            signals,
+            params,
+            labels,
+            horizon: horizon.map(|h| h as u32),
+            history: history.map(|h| h as u32),
+            plan,
+        })))
+    }
+}
+
+/// Largest sum of `own` along any path from the root (the last node).
+fn reach(nodes: &[Node], own: impl Fn(&Node) -> Option<u32>) -> Option<u64> {
+    let mut sums: Vec<Option<u64>> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let below = node.operands().iter().try_fold(0, |m: u64, k| Some(m.max(sums[k.index()]?)));
+        sums.push(below.and_then(|b| Some(b + u64::from(own(node)?))));
+    }
+    sums.pop().flatten()
+}
+
+struct Compact<'a> {
+    from: &'a Builder,
+    nodes: Vec<Node>,
+    spans: Vec<Range<u32>>,
+    exprs: Vec<Expr>,
+    signals: Vec<String>,
+    params: Vec<String>,
+    node_map: Vec<Option<NodeId>>,
+    expr_map: Vec<Option<ExprId>>,
+    signal_map: Vec<Option<u32>>,
+    param_map: Vec<Option<u32>>,
+}
+
+impl<'a> Compact<'a> {
+    fn new(from: &'a Builder, declared: bool) -> Self {
+        let count = from.signals.len();
+        Self {
+            from,
+            nodes: Vec::new(),
+            spans: Vec::new(),
+            exprs: Vec::new(),
+            signals: if declared { from.signals.clone() } else { Vec::new() },
+            params: Vec::new(),
+            node_map: vec![None; from.nodes.len()],
+            expr_map: vec![None; from.exprs.len()],
+            signal_map: if declared { (0..count as u32).map(Some).collect() } else { vec![None; count] },
+            param_map: vec![None; from.params.len()],
+        }
+    }
+
+    /// Depth is limited by [`MAX_DEPTH`].
+    fn node(&mut self, id: NodeId) -> NodeId {
+        if let Some(done) = self.node_map[id.index()] {
+            return done;
+        }
+        let node = match &self.from.nodes[id.index()] {
+            Node::Const(value) => Node::Const(*value),
+            Node::Predicate { lhs, cmp, rhs } => {
+                Node::Predicate { lhs: self.expr(*lhs), cmp: *cmp, rhs: self.expr(*rhs) }
+            }
+            Node::Not(c) => Node::Not(self.node(*c)),
+            Node::And(kids) => Node::And(kids.iter().map(|k| self.node(*k)).collect()),
+            Node::Or(kids) => Node::Or(kids.iter().map(|k| self.node(*k)).collect()),
+            Node::Implies(l, r) => Node::Implies(self.node(*l), self.node(*r)),
+            Node::Iff(l, r) => Node::Iff(self.node(*l), self.node(*r)),
+            Node::Xor(l, r) => Node::Xor(self.node(*l), self.node(*r)),
+            Node::Temporal(op, b, c) => Node::Temporal(*op, *b, self.node(*c)),
+            Node::Step(op, c) => Node::Step(*op, self.node(*c)),
+            Node::Binary(op, e, b, l, r) => Node::Binary(*op, *e, *b, self.node(*l), self.node(*r)),
+            Node::Rise(c) => Node::Rise(self.node(*c)),
+            Node::Fall(c) => Node::Fall(self.node(*c)),
+        };
+        let new = NodeId(self.nodes.len() as u32);
+        self.nodes.push(node);
+        self.spans.push(self.from.spans[id.index()].clone());
+        self.node_map[id.index()] = Some(new);
+        new
+    }
+
+    /// Walks long chains with a stack of its own.
+    fn expr(&mut self, id: ExprId) -> ExprId {
+        let mut stack = vec![id];
+        while let Some(&top) = stack.last() {
+            if self.expr_map[top.index()].is_some() {
+                stack.pop();
+                continue;
+            }
+            let expr = &self.from.exprs[top.index()];
+            let open: Vec<ExprId> =
+                expr.operands().into_iter().filter(|e| self.expr_map[e.index()].is_none()).collect();
+            if !open.is_empty() {
+                stack.extend(open.into_iter().rev());
+                continue;
+            }
+            let done = |e: &ExprId| self.expr_map[e.index()].expect("operands are done first");
+            let new = match expr {
+                Expr::Number(n) => Expr::Number(*n),
+                Expr::Signal(s) => {
+                    Expr::Signal(rename(*s, &mut self.signal_map, &mut self.signals, &self.from.signals))
+                }
+                Expr::Param(p) => {
+                    Expr::Param(rename(*p, &mut self.param_map, &mut self.params, &self.from.params))
+                }
+                Expr::Neg(e) => Expr::Neg(done(e)),
+                Expr::Binary(op, l, r) => Expr::Binary(*op, done(l), done(r)),
+                Expr::Call(func, args) => Expr::Call(*func, args.iter().map(done).collect()),
+            };
+            self.expr_map[top.index()] = Some(ExprId(self.exprs.len() as u32));
+            self.exprs.push(new);
+            stack.pop();
+        }
+        self.expr_map[id.index()].expect("the stack is empty only when the root is done")
+    }
+}
+
+fn rename(old: u32, map: &mut [Option<u32>], names: &mut Vec<String>, from: &[String]) -> u32 {
+    *map[old as usize].get_or_insert_with(|| {
+        names.push(from[old as usize].clone());
+        names.len() as u32 - 1
+    })
+}

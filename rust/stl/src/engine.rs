@@ -1,0 +1,465 @@
+//! Evaluates a plan on a tile of traces side by side: each operation on the instants that are read, no others.
+
+use crate::expr::{Expr, ExprId, eval_register};
+use crate::plan::{Op, OpId, Plan, PredKind};
+use crate::robustness::{Param, Traces};
+use crate::scalar::Scalar;
+use crate::window::{Extremum, Max, Min, Scratch, UNBOUNDED, UntilSpan, lanes, since, sliding, until};
+
+/// Steps per block when predicates are evaluated and traces transposed.
+const BLOCK: usize = 64;
+
+/// First and last instant; empty if first > last.
+pub(crate) type Range = (i64, i64);
+
+/// Calls `f(kid, range)` with the instants of each operand that `op` reads for its instants `lo..=hi`.
+pub(crate) fn reads(op: &Op, (lo, hi): Range, mut f: impl FnMut(OpId, Range)) {
+    match op {
+        Op::Const(_) | Op::Pred { .. } => {}
+        Op::Fold { kids, .. } => kids.iter().for_each(|k| f(*k, (lo, hi))),
+        Op::Window { past, bounds, kid, .. } => {
+            let (a, b) = (i64::from(bounds.a), bounds.b.map_or(UNBOUNDED, i64::from));
+            f(*kid, if *past { (lo - b, hi - a) } else { (lo + a, hi + b) });
+        }
+        Op::Until { past, bounds, lhs, rhs, .. } => {
+            let (a, b) = (i64::from(bounds.a), bounds.b.map_or(UNBOUNDED, i64::from));
+            f(*lhs, if *past { (lo - b, hi) } else { (lo, hi + b) });
+            f(*rhs, if *past { (lo - b, hi - a) } else { (lo + a, hi + b) });
+        }
+    }
+}
+
+/// Smallest range that holds both.
+pub(crate) fn union(a: Range, b: Range) -> Range {
+    match (a.0 > a.1, b.0 > b.1) {
+        (true, _) => b,
+        (_, true) => a,
+        _ => (a.0.min(b.0), a.1.max(b.1)),
+    }
+}
+
+pub(crate) const NOTHING: Range = (0, -1);
+
+/// One evaluation: the same for all tiles.
+pub(crate) struct Job<'a, S> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) exprs: &'a [Expr],
+    pub(crate) x: Traces<'a, S>,
+    pub(crate) params: &'a [Param<'a, S>],
+    /// Operations whose values are wanted, and whether with the sign changed.
+    pub(crate) outputs: &'a [(OpId, bool)],
+    /// The instants of the outputs.
+    pub(crate) range: Range,
+    pub(crate) layout: Layout,
+}
+
+/// Where results lie: `out[trace · per_trace + output · per_output + instant − first instant]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
+    pub(crate) per_trace: usize,
+    pub(crate) per_output: usize,
+    /// Instants at the end of each trace that get no value.
+    pub(crate) horizon: usize,
+}
+
+/// Traces that are evaluated side by side.
+pub(crate) const fn lanes_of<S>() -> usize {
+    64 / size_of::<S>()
+}
+
+/// Evaluates the traces from `first` on for as long as `out` has room; the first trace with a NaN result.
+pub(crate) fn run<S: Scalar>(job: &Job<S>, first: usize, out: &mut [S], room: &mut Room<S>) -> Option<usize> {
+    if job.x.lengths.is_some() {
+        out.fill(S::NAN);
+    }
+    let per_tile = lanes_of::<S>();
+    let mut first_nan: Option<usize> = None;
+    for (i, out) in out.chunks_mut(per_tile * job.layout.per_trace).enumerate() {
+        let used = out.len() / job.layout.per_trace;
+        let first = first + i * per_tile;
+        let nan = match (used, per_tile) {
+            (1, _) => run_tile::<S, 1>(job, first, used, out, room),
+            (_, 16) => run_tile::<S, 16>(job, first, used, out, room),
+            _ => run_tile::<S, 8>(job, first, used, out, room),
+        };
+        first_nan = first_nan.or(nan);
+    }
+    first_nan
+}
+
+fn run_tile<S: Scalar, const L: usize>(
+    job: &Job<S>,
+    first: usize,
+    used: usize,
+    out: &mut [S],
+    room: &mut Room<S>,
+) -> Option<usize> {
+    let tile = Tile::<L>::new(&job.x, first, used);
+    let layout = job.layout;
+    let mut first_nan = None;
+    evaluate(job, &tile, room, |output, (from, _), values, kind| {
+        for lane in 0..used {
+            let valid = tile.lengths[lane].saturating_sub(layout.horizon + from as usize);
+            let at = lane * layout.per_trace + output * layout.per_output;
+            let row = &mut out[at + (from - job.range.0) as usize..];
+            for (o, v) in row.iter_mut().zip(&values[..values.len().min(valid)]) {
+                match kind {
+                    Output::Values => *o = v[lane],
+                    Output::Negated => *o = S::ZERO - v[lane],
+                    Output::Flags if v[lane] > S::ZERO => {
+                        *o = S::NAN;
+                        first_nan = Some(first_nan.map_or(first + lane, |f: usize| f.min(first + lane)));
+                    }
+                    Output::Flags => {}
+                }
+            }
+        }
+    });
+    first_nan
+}
+
+/// Reusable memory of one thread.
+#[derive(Default)]
+pub(crate) struct Room<S> {
+    buffers: Vec<Vec<S>>,
+    ranges: Vec<Range>,
+    registers: Vec<S>,
+    suffix: Vec<S>,
+    joined: Vec<S>,
+}
+
+/// The traces of one tile; unused lanes repeat the last trace.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile<const L: usize> {
+    pub(crate) traces: [usize; L],
+    pub(crate) lengths: [usize; L],
+}
+
+impl<const L: usize> Tile<L> {
+    pub(crate) fn new<S>(x: &Traces<S>, first: usize, used: usize) -> Self {
+        let traces = std::array::from_fn(|i| first + i.min(used - 1));
+        Self { traces, lengths: traces.map(|n| x.length(n)) }
+    }
+
+    fn longest(&self) -> usize {
+        self.lengths.iter().copied().max().unwrap_or(0)
+    }
+
+    fn ragged(&self) -> bool {
+        self.lengths.iter().any(|l| *l != self.lengths[0])
+    }
+}
+
+/// What a pass computes.
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    /// Robustness, with 0 for a predicate that is NaN.
+    Values,
+    /// 1 where a NaN predicate value is read, −∞ elsewhere.
+    Flags,
+}
+
+/// What an output's buffer holds.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Output {
+    Values,
+    /// Values with the sign changed.
+    Negated,
+    /// Comes after the values where a predicate was NaN: results with a positive flag are NaN.
+    Flags,
+}
+
+/// Evaluates one tile and hands `sink(output, instants, values, kind)` the results.
+#[inline(always)]
+pub(crate) fn evaluate<S: Scalar, const L: usize>(
+    job: &Job<S>,
+    tile: &Tile<L>,
+    room: &mut Room<S>,
+    mut sink: impl FnMut(usize, Range, &[[S; L]], Output),
+) {
+    prepare(job, tile, room);
+    let single = [(job.plan.root() as OpId, false)];
+    let keep = job.outputs != single;
+    let mut nan = false;
+    for pass in [Pass::Values, Pass::Flags] {
+        if pass == Pass::Flags && !nan {
+            break;
+        }
+        for i in 0..job.plan.ops.len() {
+            if room.ranges[i].0 <= room.ranges[i].1 {
+                nan |= operation(job, tile, room, i, pass, keep);
+            }
+        }
+        for (position, (op, negated)) in job.outputs.iter().enumerate() {
+            let slot = if keep { *op as usize } else { job.plan.slots[*op as usize] as usize };
+            let (lo, hi) = room.ranges[*op as usize];
+            let (from, to) = (job.range.0.max(lo), job.range.1.min(hi));
+            if from > to {
+                continue;
+            }
+            let values = &room.buffers[slot].as_chunks::<L>().0[(from - lo) as usize..=(to - lo) as usize];
+            let kind = match (pass, negated) {
+                (Pass::Flags, _) => Output::Flags,
+                (Pass::Values, false) => Output::Values,
+                (Pass::Values, true) => Output::Negated,
+            };
+            sink(position, (from, to), values, kind);
+        }
+    }
+}
+
+/// Ranges of all operations, and buffers for them.
+fn prepare<S: Scalar, const L: usize>(job: &Job<S>, tile: &Tile<L>, room: &mut Room<S>) {
+    let last = tile.longest() as i64 - 1;
+    let ops = &job.plan.ops;
+    room.ranges.clear();
+    room.ranges.resize(ops.len(), NOTHING);
+    for (op, _) in job.outputs {
+        room.ranges[*op as usize] = (job.range.0, job.range.1.min(last));
+    }
+    for i in (0..ops.len()).rev() {
+        let own = room.ranges[i];
+        if own.0 <= own.1 {
+            let ranges = &mut room.ranges;
+            reads(&ops[i], own, |kid, (lo, hi)| {
+                let wanted = (lo.max(0), hi.min(last));
+                ranges[kid as usize] = union(ranges[kid as usize], wanted);
+            });
+        }
+    }
+    room.buffers.resize_with(room.buffers.len().max(ops.len()), Vec::new);
+    let longest = room.ranges.iter().map(|r| r.1 - r.0 + 1).max().unwrap_or(0).max(0) as usize;
+    grow(&mut room.suffix, longest * L);
+    grow(&mut room.joined, longest * L);
+    grow(&mut room.registers, job.exprs.len() * BLOCK * L);
+}
+
+fn grow<S: Scalar>(v: &mut Vec<S>, len: usize) {
+    if v.len() < len {
+        v.resize(len, S::ZERO);
+    }
+}
+
+/// Computes operation `i`; true if a predicate was NaN.
+#[inline(always)]
+fn operation<S: Scalar, const L: usize>(
+    job: &Job<S>,
+    tile: &Tile<L>,
+    room: &mut Room<S>,
+    i: usize,
+    pass: Pass,
+    keep: bool,
+) -> bool {
+    let slot = |op: usize| if keep { op } else { job.plan.slots[op] as usize };
+    let op = &job.plan.ops[i];
+    let (lo, hi) = room.ranges[i];
+    let count = (hi - lo + 1) as usize;
+    let mut buffer = std::mem::take(&mut room.buffers[slot(i)]);
+    grow(&mut buffer, count * L);
+    let out = &mut buffer.as_chunks_mut::<L>().0[..count];
+    let flags = pass == Pass::Flags;
+    let mut nan = false;
+    if tile.ragged() {
+        mask_kids(tile, room, op, flags, slot);
+    }
+    let Room { buffers, ranges, suffix, joined, registers } = room;
+    let kid = |k: OpId| {
+        let (lo, hi) = ranges[k as usize];
+        let all = buffers[slot(k as usize)].as_chunks::<L>().0;
+        (if lo > hi { &all[..0] } else { &all[..(hi - lo + 1) as usize] }, lo)
+    };
+    let mut scratch =
+        Scratch { suffix: suffix.as_chunks_mut::<L>().0, joined: joined.as_chunks_mut::<L>().0 };
+    match op {
+        Op::Const(value) => {
+            let value = if *value && !flags { S::INFINITY } else { S::NEG_INFINITY };
+            out.fill([value; L]);
+        }
+        Op::Pred { kind, lhs, rhs } => {
+            nan = predicate(job, tile, registers, i, (*kind, *lhs, *rhs), lo, out, flags);
+        }
+        Op::Fold { max, kids } => {
+            for (position, k) in kids.iter().enumerate() {
+                let (from, first) = kid(*k);
+                let from = &from[(lo - first) as usize..][..count];
+                if position == 0 {
+                    out.copy_from_slice(from);
+                } else if *max || flags {
+                    combine::<S, Max, L>(out, from);
+                } else {
+                    combine::<S, Min, L>(out, from);
+                }
+            }
+        }
+        Op::Window { max, past, bounds, kid: k } => {
+            let (from, first) = kid(*k);
+            let (a, b) = (i64::from(bounds.a), bounds.b.map(i64::from));
+            let (offset, width) = extent(*past, a, b);
+            let offset = lo + offset - first;
+            if *max || flags {
+                sliding::<S, Max, L>(from, offset, width, count, scratch.suffix, |i, v| out[i] = v);
+            } else {
+                sliding::<S, Min, L>(from, offset, width, count, scratch.suffix, |i, v| out[i] = v);
+            }
+        }
+        Op::Until { dual, past, inclusive, bounds, lhs, rhs } => {
+            let ((p, p_first), (q, q_first)) = (kid(*lhs), kid(*rhs));
+            let (a, b) = (i64::from(bounds.a), bounds.b.map(i64::from));
+            if flags {
+                let (offset, width) = extent(*past, a, b);
+                sliding::<S, Max, L>(q, lo + offset - q_first, width, count, scratch.suffix, |i, v| {
+                    out[i] = v
+                });
+                let (offset, width) = lhs_extent(*past, *inclusive, b);
+                if width > 0 {
+                    sliding::<S, Max, L>(p, lo + offset - p_first, width, count, scratch.suffix, |i, v| {
+                        out[i] = lanes::<S, Max, L>(&out[i], &v);
+                    });
+                }
+            } else {
+                let edge = if *past { 0 } else { tile.longest() as i64 - 1 };
+                let span =
+                    UntilSpan { lhs: p_first, rhs: q_first, out: lo, a, b, edge, inclusive: *inclusive };
+                match (*past, *dual) {
+                    (false, false) => until::<S, Min, Max, L>(p, q, span, out, &mut scratch),
+                    (false, true) => until::<S, Max, Min, L>(p, q, span, out, &mut scratch),
+                    (true, false) => {
+                        since::<S, Min, Max, L>(p, q, span, S::NEG_INFINITY, out, &mut scratch);
+                    }
+                    (true, true) => since::<S, Max, Min, L>(p, q, span, S::INFINITY, out, &mut scratch),
+                }
+            }
+        }
+    }
+    room.buffers[slot(i)] = buffer;
+    nan
+}
+
+/// Offset and width of a window relative to its instant.
+pub(crate) fn extent(past: bool, a: i64, b: Option<i64>) -> (i64, i64) {
+    match (past, b) {
+        (false, Some(b)) => (a, b - a + 1),
+        (false, None) => (a, UNBOUNDED),
+        (true, Some(b)) => (-b, b - a + 1),
+        (true, None) => (1 - a - UNBOUNDED, UNBOUNDED),
+    }
+}
+
+/// Offset and width of the window in which until reads its left operand.
+pub(crate) fn lhs_extent(past: bool, inclusive: bool, b: Option<i64>) -> (i64, i64) {
+    let width = b.map_or(UNBOUNDED, |b| b + i64::from(inclusive));
+    (if past { 1 - width } else { 0 }, width)
+}
+
+#[inline(always)]
+fn combine<S: Scalar, E: Extremum<S>, const L: usize>(out: &mut [[S; L]], from: &[[S; L]]) {
+    for (o, x) in out.iter_mut().zip(from) {
+        *o = lanes::<S, E, L>(o, x);
+    }
+}
+
+/// Traces of different lengths in one tile: beyond its own end a lane holds what an absent sample is to the
+/// operator that reads it.
+fn mask_kids<S: Scalar, const L: usize>(
+    tile: &Tile<L>,
+    room: &mut Room<S>,
+    op: &Op,
+    flags: bool,
+    slot: impl Fn(usize) -> usize,
+) {
+    let mut mask = |k: OpId, max: bool| {
+        let empty = if max || flags { S::NEG_INFINITY } else { S::INFINITY };
+        let (lo, hi) = room.ranges[k as usize];
+        let buffer = room.buffers[slot(k as usize)].as_chunks_mut::<L>().0;
+        for (lane, length) in tile.lengths.into_iter().enumerate() {
+            let from = (length as i64 - lo).max(0);
+            for row in &mut buffer[from as usize..(hi - lo + 1).max(from) as usize] {
+                row[lane] = empty;
+            }
+        }
+    };
+    match op {
+        Op::Window { max, kid, .. } => mask(*kid, *max),
+        // Beyond the end an absent right operand decides alone; the left one matters to the flags only.
+        Op::Until { dual, lhs, rhs, .. } => {
+            mask(*rhs, !*dual);
+            if flags {
+                mask(*lhs, true);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Evaluates a predicate for the instants from `lo` on; true if a value was NaN.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn predicate<S: Scalar, const L: usize>(
+    job: &Job<S>,
+    tile: &Tile<L>,
+    registers: &mut [S],
+    op: usize,
+    (kind, lhs, rhs): (PredKind, ExprId, ExprId),
+    lo: i64,
+    out: &mut [[S; L]],
+    flags: bool,
+) -> bool {
+    let mut nan = false;
+    let stride = BLOCK * L;
+    for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+        let first = lo as usize + block * BLOCK;
+        let len = out.len() * L;
+        for e in &job.plan.registers[op] {
+            eval_register(&job.exprs[e.index()], e.index(), registers, stride, len, |leaf, reg| {
+                load(job, tile, leaf, first, reg.as_chunks_mut::<L>().0);
+            });
+        }
+        let l = &registers[lhs.index() * stride..][..len];
+        let r = &registers[rhs.index() * stride..][..len];
+        for ((o, &l), &r) in out.as_flattened_mut().iter_mut().zip(l).zip(r) {
+            let value = match kind {
+                PredKind::Difference => l - r,
+                PredKind::Distance => (l - r).abs(),
+                PredKind::Closeness => S::ZERO - (l - r).abs(),
+            };
+            nan |= value.is_nan();
+            *o = match (flags, value.is_nan()) {
+                (false, false) => value,
+                (false, true) => S::ZERO,
+                (true, false) => S::NEG_INFINITY,
+                (true, true) => S::ONE,
+            };
+        }
+    }
+    nan
+}
+
+#[inline(always)]
+fn load<S: Scalar, const L: usize>(
+    job: &Job<S>,
+    tile: &Tile<L>,
+    leaf: &Expr,
+    first: usize,
+    reg: &mut [[S; L]],
+) {
+    match leaf {
+        Expr::Number(n) => reg.fill([S::from_f64(n.get()); L]),
+        Expr::Param(p) => {
+            let value = match job.params[*p as usize] {
+                Param::All(value) => [value; L],
+                Param::PerTrace(values) => tile.traces.map(|n| values[n]),
+            };
+            reg.fill(value);
+        }
+        Expr::Signal(s) => {
+            let Traces { data, t, d, .. } = job.x;
+            for lane in 0..L {
+                let from = &data[(tile.traces[lane] * t + first) * d + *s as usize..];
+                for (row, x) in reg.iter_mut().zip(from.iter().step_by(d)) {
+                    row[lane] = *x;
+                }
+            }
+        }
+        _ => unreachable!("only leaves are loaded"),
+    }
+}
