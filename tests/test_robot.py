@@ -166,7 +166,8 @@ ODD = """
 <mujoco><worldbody><body pos="1 2 3" quat=".5 .5 -.5 .5"><body name="fixed" pos="0 .1 0" euler="10 20 30">
   <geom size=".1"/>
   <body pos=".3 0 .1" euler="5 0 -40">
-    <joint name="a" pos=".1 -.2 .3" axis="1 2 3" ref="20"/><joint name="b" type="slide" axis="0 1 1" ref=".2"/>
+    <joint name="a" pos=".1 -.2 .3" axis="1 2 3" ref="20"/>
+    <joint name="b" type="slide" axis="0 1 1" ref=".2"/>
     <joint name="c" pos="-.1 0 .2" axis="0 1 0"/><geom size=".1"/>
     <site name="s" pos=".1 .2 .3" euler="30 0 60"/>
   </body></body></body></worldbody></mujoco>"""

@@ -239,7 +239,7 @@ def test_progress_lines(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_reach_recipe_learns(tmp_path):
-    """Twenty CPU-seconds: success ≥ 0.9 and gentle, on two evaluations in a row, from random and zero actions 0."""
+    """About twenty CPU-seconds to success ≥ 0.9 and gentle motion, on two evaluations in a row."""
     result = train(recipe("cadenza/ReachArm6-v0"), tmp_path / "run", stop_when=reached)
     assert result.reason == "goal"
     assert result.steps <= 20_000
