@@ -308,6 +308,11 @@ fn the_tighter_limit_holds_and_the_looser_bundle_is_reported() {
     let note = |joint: &str, key, bundle, robot| Looser { joint: joint.into(), key, bundle, robot };
     assert_eq!(looser, [note("wrist", "position", 2.0, 1.0), note("shoulder", "velocity", 9.0, 4.7)]);
 
+    let below = bundle(|b| b["joints"][0]["position"] = json!([-3.0, 0.5]));
+    let (limits, looser) = effective_limits(&robot, &below).unwrap();
+    assert_eq!(limits[1].position, [-1.0, 0.5]);
+    assert_eq!(looser[0], note("wrist", "position", -3.0, -1.0));
+
     for (key, value) in
         [("position", json!([1.0, 2.0])), ("velocity_max", json!(0.0)), ("effort_max", json!(-1.0))]
     {
