@@ -368,3 +368,6 @@ impl Op {
         (if self.clip_first { clip(u) * scale } else { clip(u * scale) }) as f32
     }
 }
+
+#[cfg(test)]
+mod tests;
