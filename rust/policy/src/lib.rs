@@ -24,6 +24,11 @@ mod tensor;
 mod terms;
 mod validate;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use bundle::{Bundle, BundleError, write_bundle};
 pub use graph::GraphError;
 pub use isa::Isa;

@@ -31,7 +31,7 @@ pub(crate) fn exp<const F: bool>(x: f32) -> f32 {
     let q = horner::<F, 5>(r, [0.001_394_121_4, 0.008_363_235, 0.041_666_374, 0.166_665_76, 0.5]);
     let p = 1.0 + fma::<F>(r * r, q, r);
     // 2ⁿ in two factors, so that it may be subnormal or, for n = 128, reach infinity.
-    let n = t.to_bits() as i32 - MAGIC.to_bits() as i32;
+    let n = (t.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
     let half = n >> 1;
     let two = |k: i32| f32::from_bits(((k + 127) << 23) as u32);
     p * two(half) * two(n - half)
@@ -45,7 +45,7 @@ pub(crate) fn tanh<const F: bool>(x: f32) -> f32 {
     let q = horner::<F, 5>(z, [-0.006_113_139, 0.021_010_036, -0.053_854_056, 0.133_327_95, -0.333_333_28]);
     let small = fma::<F>(x * z, q, x);
     let large = 1.0 - 2.0 / (exp::<F>(a + a) + 1.0);
-    if a < 0.625 { small } else { large.copysign(x) }
+    (if a < 0.625 { small } else { large }).copysign(x)
 }
 
 /// 1/(1 + e⁻ˣ).
