@@ -59,8 +59,15 @@ pub(crate) fn sigmoid<const F: bool>(x: f32) -> f32 {
 pub(crate) fn erf<const F: bool>(x: f32) -> f32 {
     let a = x.abs();
     let z = x * x;
-    let c =
-        [7.889_119e-5, -8.020_841e-4, 0.005_189_535, -0.026_854_444, 0.112_836, -0.376_126_26, 1.128_379_1];
+    let c = [
+        7.889_119e-5,
+        -8.020_841e-4,
+        0.005_189_535,
+        -0.026_854_444,
+        0.112_836,
+        -0.376_126_26,
+        std::f32::consts::FRAC_2_SQRT_PI,
+    ];
     let small = x * horner::<F, 7>(z, c);
     // ln erfc on [1, 4]; erfc(4) is below half an ulp of 1.
     let t = if a > 4.0 { 4.0 } else { a };
