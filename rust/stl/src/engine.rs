@@ -51,6 +51,8 @@ pub(crate) struct Job<'a, S> {
     /// The instants of the outputs.
     pub(crate) range: Range,
     pub(crate) layout: Layout,
+    /// Whether every operation keeps a buffer of its own, so that all values can be read afterwards.
+    pub(crate) keep: bool,
 }
 
 /// Where results lie: `out[trace · per_trace + output · per_output + instant − first instant]`.
@@ -128,6 +130,24 @@ pub(crate) struct Room<S> {
     joined: Vec<S>,
 }
 
+impl<S: Scalar> Room<S> {
+    /// The value of an operation after [`run_kept`], at an instant that was read.
+    pub(crate) fn value(&self, op: OpId, t: i64) -> S {
+        self.buffers[op as usize][(t - self.ranges[op as usize].0) as usize]
+    }
+}
+
+/// Evaluates one trace and keeps the values of all operations in `room`; its result, NaN if one was read.
+pub(crate) fn run_kept<S: Scalar>(job: &Job<S>, trace: usize, room: &mut Room<S>) -> S {
+    let mut result = S::NAN;
+    let mut nan = false;
+    evaluate(job, &Tile::<1>::new(&job.x, trace, 1), room, |_, _, values, kind| match kind {
+        Output::Flags => nan = values[0][0] > S::ZERO,
+        _ => result = values[0][0],
+    });
+    if nan { S::NAN } else { result }
+}
+
 /// The traces of one tile; unused lanes repeat the last trace.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile<const L: usize> {
@@ -178,8 +198,7 @@ pub(crate) fn evaluate<S: Scalar, const L: usize>(
     mut sink: impl FnMut(usize, Range, &[[S; L]], Output),
 ) {
     prepare(job, tile, room);
-    let single = [(job.plan.root() as OpId, false)];
-    let keep = job.outputs != single;
+    let keep = job.keep;
     let mut nan = false;
     for pass in [Pass::Values, Pass::Flags] {
         if pass == Pass::Flags && !nan {
@@ -372,8 +391,9 @@ fn mask_kids<S: Scalar, const L: usize>(
         let (lo, hi) = room.ranges[k as usize];
         let buffer = room.buffers[slot(k as usize)].as_chunks_mut::<L>().0;
         for (lane, length) in tile.lengths.into_iter().enumerate() {
-            let from = (length as i64 - lo).max(0);
-            for row in &mut buffer[from as usize..(hi - lo + 1).max(from) as usize] {
+            let end = (hi - lo + 1).max(0);
+            let from = (length as i64 - lo).clamp(0, end);
+            for row in &mut buffer[from as usize..end as usize] {
                 row[lane] = empty;
             }
         }
