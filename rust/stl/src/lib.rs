@@ -61,6 +61,7 @@ mod lex;
 mod monitor;
 mod parse;
 mod plan;
+mod predicate;
 mod print;
 mod robustness;
 mod scalar;
