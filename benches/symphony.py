@@ -42,7 +42,9 @@ CASES = {
     "s3-humanoid": Case("s3", 348, 17, 3, 1.6, 1.2, (("tiles", 10),)),
     "small-hopper": Case("small", 11, 3, 12, 2.2, None),
     "tiny-pendulum": Case("tiny", 4, 1, 60, None, 1.8),
-    "demo-reach": Case("tiny", 29, 6, 150, None, None, (("hidden", 64), ("explore_steps", 4096))),
+    "demo-reach": Case(
+        "tiny", 29, 6, 150, None, None, (("hidden", 64), ("explore_steps", 4096), ("tiles", 16))
+    ),
 }
 
 

@@ -199,7 +199,7 @@ class BlockBatch:
         w = self._w = shape.stacked(flat, count)
         self._w2t = w["linear1.weight"].mT
         self._pre, self._x1, self._x2, self._q, self._f = (new(count, rows, h) for _ in range(5))
-        self._sigma, self._inverse, self._scale = new(count, 1, h), new(count, 1, h), new(count, 1, h)
+        self._sigma, self._inverse, self._factor, self._scale = (new(count, 1, h) for _ in range(4))
         self._w3 = new(count, shape.f_out, h)
         self._w3t = self._w3.mT
         self._first = [
@@ -226,10 +226,16 @@ class BlockBatch:
         self.output_gradient = new(count, rows, shape.f_out)
         self._slope, self._dx, self._dh = (new(count, rows, h) for _ in range(3))
         self._backward_parts = [
-            (self._slope[at], native(self._slope[at]), native(self._x2[at]), self._q[at], self._dx[at],
-             self._scale[at[0]])
+            (
+                self._slope[at],
+                self._q[at],
+                self._dx[at],
+                self._scale[at[0]],
+                native(self._x2[at]),
+                native(self._slope[at]),
+            )
             for at in parts
-        ]  # fmt: skip
+        ]
         # the trained blocks come first; views of their part of every array
         dy, dx = self.output_gradient[:n], self._dx[:n]
         self._d3 = (dy, dy.mT, self._f[:n], w["linear2.weight"][:n], new(n, shape.f_out, h))
@@ -239,7 +245,7 @@ class BlockBatch:
             (at, x.expand(per_group, *x.shape), g["linear0.weight"][at])
             for x, at in zip(self.inputs, _groups(n, per_group), strict=False)
         ]
-        self._small = (self._sigma[:n], self._scale[:n], new(n, h), new(n, 1, h))
+        self._small = (self._sigma[:n], self._factor[:n], new(n, h), new(n, 1, h))
         self._g = g
         self._g_rows = {name: view[:, 0] for name, view in g.items() if view.shape[1] == 1}
         self._trained = n
@@ -266,8 +272,8 @@ class BlockBatch:
             self._sin(x2_native, out=q_native)
             q.mul_(self._gain)
             _silu_out(q, out=f)
-        torch.div(sigma, self._gain, out=self._scale)
-        torch.mul(w["linear2.weight"], self._scale, out=self._w3)
+        torch.div(sigma, self._gain, out=self._factor)
+        torch.mul(w["linear2.weight"], self._factor, out=self._w3)
         return torch.baddbmm(w["linear2.bias"], self._f, self._w3t, out=self.output)
 
     def backward(self) -> None:
@@ -281,11 +287,10 @@ class BlockBatch:
         torch.mul(d_w3, factor, out=g["linear2.weight"])
         torch.sum(d_w3.mul_(weight), 1, out=column)
         torch.bmm(self.output_gradient, self._w3, out=self._dx)
-        # ReSine: with respect to σ, f·dy/σ through the factor and -x2·dx through the argument x/σ (x2 holds
-        # it)
+        # ReSine, where x2 holds x/σ: σ is reached through the factor (f·dy) and through the argument (-x2·dx)
         torch.div(column, self._gain, out=column)
         torch.mul(self._inverse, self._gain, out=self._scale)
-        for slope, slope_native, x2_native, q, dx, scale in self._backward_parts:
+        for slope, q, dx, scale, x2_native, slope_native in self._backward_parts:
             self._cos(x2_native, out=slope_native)
             _silu_backward_out(slope, q, grad_input=slope)
             dx.mul_(slope).mul_(scale)

@@ -72,10 +72,10 @@ def test_bounds_and_authority():
     assert unit.buffer.discount[0] == np.float32(0.99)
 
 
-def test_final_fall_is_the_last_51_of_1000_steps_and_only_after_exploration():
+def test_final_fall_spans_one_step_more_than_asked_and_only_after_exploration():
     info = EnvInfo(max_episode_steps=100)
     a = agent(
-        8, 1, 1, explore_steps=4, tiles=1, final_fall_steps=50, info=info, noise_std=0.0, dtype=torch.float32
+        8, 1, 1, explore_steps=60, tiles=1, final_fall_steps=50, info=info, noise_std=0.0, dtype=torch.float32
     )
     set_actor_output(a, [3.0, 3.0, 0.0])
     obs = np.zeros((1, 1), np.float32)
@@ -86,7 +86,7 @@ def test_final_fall_is_the_last_51_of_1000_steps_and_only_after_exploration():
         if action[0, 0] == 0:
             fallen.append(step)
         a.observe(obs, action, [1.0], obs, [False], [step % 100 == 0])
-    assert fallen == [*range(50, 101), *range(150, 201)]
+    assert fallen == [*range(61, 101), *range(150, 201)]
 
 
 # ---- replay and update schedule, resume ----------------------------------------------------------

@@ -1,1 +1,30 @@
-//! The Python extension module cadenza._native
+//! The Python extension module `cadenza._native`: glue only, one file for each crate or room that it wraps.
+//!
+//! Arrays are taken as slices before the interpreter lock is released; nothing here computes.
+
+mod batch;
+mod bundle;
+//mod cli;
+mod error;
+mod log;
+mod robot;
+mod run;
+mod sim;
+mod stl;
+
+use pyo3::prelude::*;
+
+/// Rust side of Cadenza.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    error::register(module)?;
+    stl::register(module)?;
+    bundle::register(module)?;
+    robot::register(module)?;
+    batch::register(module)?;
+    sim::register(module)?;
+    run::register(module)?;
+    log::register(module)?;
+    Ok(())
+}

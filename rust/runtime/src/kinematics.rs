@@ -163,3 +163,180 @@ pub(crate) fn rotate(q: &[f64; 4], v: &[f64; 3]) -> [f64; 3] {
 pub(crate) fn rotate_back(q: &[f64; 4], v: &[f64; 3]) -> [f64; 3] {
     rotate(&[q[0], -q[1], -q[2], -q[3]], v)
 }
+
+#[cfg(test)]
+mod tests {
+    use cadenza_policy::manifest::Link;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::robot::tests::two_joints;
+    use crate::state::MAX_JOINTS;
+
+    const AT_ORIGIN: Base = Base { pos: [0.0; 3], vel: [0.0; 3], valid: false };
+    const UNTURNED: [f64; 4] = [1.0, 0.0, 0.0, 0.0];
+
+    fn link(pos: [f64; 3], joint: Option<&str>, axis: [f64; 3]) -> Link {
+        Link { pos, quat: UNTURNED, joint: joint.map(Into::into), axis, kind: JointKind::Hinge, zero: 0.0 }
+    }
+
+    fn frame(floating: bool, chain: Vec<Link>) -> Frame {
+        Frame { name: "tool".into(), floating, chain }
+    }
+
+    fn joints(shoulder: f64, wrist: f64) -> Joints {
+        let mut q = [0.0; MAX_JOINTS];
+        (q[0], q[1]) = (shoulder, wrist);
+        q
+    }
+
+    /// Upright arm: shoulder at 0.12 m, links of 0.3 and 0.25 m, both joints pitch forward.
+    fn arm() -> Vec<Link> {
+        vec![
+            link([0.0, 0.0, 0.12], Some("shoulder"), [0.0, 1.0, 0.0]),
+            link([0.0, 0.0, 0.3], Some("wrist"), [0.0, 1.0, 0.0]),
+            link([0.0, 0.0, 0.25], None, [0.0, 0.0, 1.0]),
+        ]
+    }
+
+    fn assert_near(a: &[f64], b: &[f64]) {
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?} {b:?}");
+    }
+
+    #[test]
+    fn a_planar_arm_stands_where_trigonometry_says() {
+        let mut k = Kinematics::new(&[frame(false, arm())], &two_joints()).unwrap();
+        let half = std::f64::consts::FRAC_PI_2;
+        for (q, at) in [
+            (joints(0.0, 0.0), [0.0, 0.0, 0.67]),
+            (joints(half, 0.0), [0.55, 0.0, 0.12]),
+            (joints(half, -half), [0.3, 0.0, 0.37]),
+            (
+                joints(0.5, 0.7),
+                [
+                    0.3 * 0.5f64.sin() + 0.25 * 1.2f64.sin(),
+                    0.0,
+                    0.12 + 0.3 * 0.5f64.cos() + 0.25 * 1.2f64.cos(),
+                ],
+            ),
+        ] {
+            k.update(&q, &AT_ORIGIN, &UNTURNED);
+            assert_near(&k.pose(0).0, &at);
+        }
+        assert_near(&k.pose(0).1, &[0.6f64.cos(), 0.0, 0.6f64.sin(), 0.0]);
+    }
+
+    #[test]
+    fn zero_shifts_and_slides_slide() {
+        let mut chain = arm();
+        chain[0].zero = 0.4;
+        chain[1].kind = JointKind::Slide;
+        chain[1].zero = 0.1;
+        chain[1].axis = [0.0, 0.0, 1.0];
+        let mut k = Kinematics::new(&[frame(false, chain)], &two_joints()).unwrap();
+        k.update(&joints(0.4, 0.1), &AT_ORIGIN, &UNTURNED);
+        assert_near(&k.pose(0).0, &[0.0, 0.0, 0.67]);
+        k.update(&joints(0.4 + std::f64::consts::FRAC_PI_2, 0.3), &AT_ORIGIN, &UNTURNED);
+        assert_near(&k.pose(0).0, &[0.75, 0.0, 0.12]);
+    }
+
+    #[test]
+    fn a_floating_frame_hangs_on_the_base() {
+        let mut k = Kinematics::new(&[frame(true, arm()), frame(false, arm())], &two_joints()).unwrap();
+        let base = Base { pos: [1.0, 2.0, 3.0], vel: [0.0; 3], valid: true };
+        // A quarter turn about z: what was forward is left.
+        let s = std::f64::consts::FRAC_1_SQRT_2;
+        k.update(&joints(std::f64::consts::FRAC_PI_2, 0.0), &base, &[s, 0.0, 0.0, s]);
+        assert_near(&k.pose(0).0, &[1.0, 2.55, 3.12]);
+        assert_near(&k.pose(1).0, &[0.55, 0.0, 0.12]);
+        k.update(&joints(0.0, 0.0), &AT_ORIGIN, &UNTURNED);
+        assert!(k.pose(0).0[0].is_nan() && k.pose(1).0[0] == 0.0);
+    }
+
+    #[test]
+    fn broken_chains_are_refused() {
+        let refused = |l: Link| Kinematics::new(&[frame(false, vec![l])], &two_joints()).unwrap_err();
+        let error = refused(link([0.0; 3], Some("knee"), [0.0, 0.0, 1.0]));
+        assert!(matches!(error, RobotError::MissingJoint { name, .. } if name == "knee"));
+        let error = refused(link([0.0; 3], Some("wrist"), [0.0, 0.0, 2.0]));
+        assert_eq!(error, RobotError::BadLink { frame: "tool".into(), link: 0, what: "axis", length: 2.0 });
+        let error = refused(Link { quat: [0.0; 4], ..link([0.0; 3], None, [0.0; 3]) });
+        assert!(matches!(error, RobotError::BadLink { what: "quat", .. }));
+        assert!(matches!(
+            refused(Link { quat: [f64::NAN; 4], ..link([0.0; 3], None, [0.0; 3]) }),
+            RobotError::BadLink { .. }
+        ));
+    }
+
+    type Matrix = [[f64; 3]; 3];
+
+    fn product(a: &Matrix, b: &Matrix) -> Matrix {
+        std::array::from_fn(|i| std::array::from_fn(|j| (0..3).map(|k| a[i][k] * b[k][j]).sum()))
+    }
+
+    fn apply(a: &Matrix, v: &[f64; 3]) -> [f64; 3] {
+        std::array::from_fn(|i| (0..3).map(|k| a[i][k] * v[k]).sum())
+    }
+
+    /// Rodrigues' formula: the rotation by `angle` about `axis`, without quaternions.
+    fn turn(axis: &[f64; 3], angle: f64) -> Matrix {
+        let (s, c) = angle.sin_cos();
+        let [x, y, z] = *axis;
+        let cross = [[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]];
+        std::array::from_fn(|i| {
+            std::array::from_fn(|j| f64::from(i == j) * c + s * cross[i][j] + (1.0 - c) * axis[i] * axis[j])
+        })
+    }
+
+    fn unit() -> impl Strategy<Value = [f64; 3]> {
+        (-1.0..1.0f64, 0.0..std::f64::consts::TAU).prop_map(|(z, a)| {
+            let r = (1.0 - z * z).sqrt();
+            [r * a.cos(), r * a.sin(), z]
+        })
+    }
+
+    fn links() -> impl Strategy<Value = Vec<(([f64; 3], f64), Link)>> {
+        let one = ([-0.5..0.5f64, -0.5..0.5, -0.5..0.5], unit(), -3.0..3.0f64, 0u8..4, unit(), -1.0..1.0f64);
+        let one = one.prop_map(|(pos, about, angle, motion, axis, zero)| {
+            let (s, c) = (0.5 * angle).sin_cos();
+            let quat = [c, s * about[0], s * about[1], s * about[2]];
+            let joint = [None, Some("shoulder"), Some("wrist"), Some("wrist")][motion as usize];
+            let kind = if motion == 3 { JointKind::Slide } else { JointKind::Hinge };
+            ((about, angle), Link { quat, kind, zero, ..link(pos, joint, axis) })
+        });
+        prop::collection::vec(one, 0..9)
+    }
+
+    proptest! {
+        /// Quaternion chains agree with products of rotation matrices, and stay rotations.
+        #[test]
+        fn chains_agree_with_matrices(links in links(), shoulder in -9.0..9.0f64, wrist in -9.0..9.0f64) {
+            let chain = links.iter().map(|(_, l)| l.clone()).collect();
+            let mut k = Kinematics::new(&[frame(false, chain)], &two_joints()).unwrap();
+            k.update(&joints(shoulder, wrist), &AT_ORIGIN, &UNTURNED);
+            let (p, r) = k.pose(0);
+
+            let mut at = [0.0; 3];
+            let mut rotation = turn(&[0.0, 0.0, 1.0], 0.0);
+            for ((about, angle), link) in &links {
+                at = add(at, apply(&rotation, &link.pos));
+                rotation = product(&rotation, &turn(about, *angle));
+                let Some(joint) = &link.joint else { continue };
+                let q = if joint == "wrist" { wrist } else { shoulder } - link.zero;
+                match link.kind {
+                    JointKind::Hinge => rotation = product(&rotation, &turn(&link.axis, q)),
+                    JointKind::Slide => at = add(at, apply(&rotation, &link.axis.map(|x| x * q))),
+                }
+            }
+            prop_assert!((norm(&r) - 1.0).abs() < 1e-15);
+            prop_assert!((0..3).all(|i| (p[i] - at[i]).abs() < 1e-12), "{:?} {:?}", p, at);
+            for (i, e) in [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]].iter().enumerate() {
+                let column = rotate(&r, e);
+                prop_assert!((0..3).all(|j| (column[j] - rotation[j][i]).abs() < 1e-12));
+                prop_assert!((norm(&column) - 1.0).abs() < 1e-14);
+                let back = rotate_back(&r, &column);
+                prop_assert!((0..3).all(|j| (back[j] - e[j]).abs() < 1e-14));
+            }
+        }
+    }
+}

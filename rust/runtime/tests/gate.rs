@@ -274,6 +274,24 @@ fn a_soft_stop_that_does_not_brake_is_made_to() {
 }
 
 #[test]
+fn a_hold_in_which_the_robot_never_rests_is_a_fault() {
+    let mut rig = Rig::running(&robot(1));
+    rig.gate.report(Fault { joint: 0, ..fault(&rig, Reason::Monitor, Hold) });
+    // Crossing 2.5 rad at 3 rad/s and stopping takes at most 1.05 s, 522 ticks; the loop swings for ever.
+    let mut ticks = 0;
+    while rig.gate.mismatch().is_none() {
+        rig.target[0] = if ticks / 100 % 2 == 0 { 0.3 } else { -0.3 };
+        rig.read();
+        rig.follower.step(Some(&rig.target), &rig.limits, &mut rig.command);
+        rig.write();
+        ticks += 1;
+        assert!(ticks < 1_000);
+    }
+    assert!(ticks > 522);
+    assert_eq!((rig.gate.mismatch().unwrap().what, rig.command.level), (Check::Braking, SoftStop));
+}
+
+#[test]
 fn each_broken_limit_is_found_and_the_last_command_is_sent_again_at_rest() {
     type Break = fn(&mut Command);
     let cases: [(Check, Break); 11] = [
@@ -424,6 +442,22 @@ fn arming_waits_for_ten_good_states_and_refuses_with_the_value() {
     hold.q[0] = 1.6;
     assert!(matches!(rig.gate.armed(&hold), Err(ArmRefusal::Hold(m)) if m.what == Check::Position));
     assert_eq!(rig.gate.phase(), Phase::Arming);
+}
+
+#[test]
+fn arming_starts_afresh() {
+    let mut rig = Rig::running(&robot(1));
+    rig.report(Reason::PolicyLate);
+    rig.gate.report(Fault { joint: 5, ..fault(&rig, Reason::Monitor, Hold) });
+    assert_eq!(rig.tick(), Hold);
+    rig.gate.disarm();
+    rig.levels(20, |_, _| {});
+    rig.gate.arm().unwrap();
+    rig.read();
+    assert_eq!(rig.gate.armable(&rig.state), Err(ArmRefusal::States { have: 1, need: 10 }));
+    rig.gate.disarm();
+    rig.arm();
+    assert_eq!(rig.levels(40, |_, _| {}), [(Run, 40)]);
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn exhaust(bytes: &[u8]) {
     if let Ok(log) = Log::from_bytes(bytes) {
         let _ = (log.states().count(), log.commands().count(), log.ticks().count(), log.obs().count());
         let _ = (log.chunks().count(), log.verdicts().count(), log.events().count(), log.requests().count());
-        let _ = log.gaps();
+        let _ = (log.gaps(), cadenza_runtime::report::html(&log));
     }
 }
 

@@ -69,7 +69,7 @@ fn pushing_and_counting_do_not_allocate() {
 
 #[test]
 fn clocks_do_not_allocate() {
-    let (mut real, mut simulated) = (MonotonicClock::new(50), VirtualClock::new());
+    let (mut real, mut simulated) = (MonotonicClock::new(50), VirtualClock::default());
     let count = allocations(|| {
         let mut deadline = real.now_ns();
         for _ in 0..20 {

@@ -2,8 +2,10 @@
 
 mod common;
 
-use cadenza_runtime::log::Log;
+use cadenza_runtime::log::entry::Entry;
+use cadenza_runtime::log::{Log, Recorder};
 use cadenza_runtime::report::html;
+use cadenza_runtime::timing::summary::{StageSummary, StatsSummary};
 
 #[test]
 fn a_report_shows_everything_and_fetches_nothing() {
@@ -55,4 +57,29 @@ fn a_log_without_messages_has_a_report() {
     assert!(common::record(&path, 0, true).complete());
     let page = html(&Log::open(&path).expect("own file")).expect("own log");
     assert!(page.contains("No events."));
+}
+
+#[test]
+fn numbers_beyond_every_axis_have_a_report() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join("run.mcap");
+    let mut header = common::header(true);
+    header.joints[0].position = Some([f64::MIN, f64::MAX]);
+    header.joints[1].velocity = f64::MAX;
+    let mut recorder = Recorder::start(&path, header);
+    let extremes = [0.0, f64::MAX, f64::MIN, f64::NAN, f64::NEG_INFINITY, 1e12, -1e12, 1e-300];
+    for (tick, value) in (0..).zip(extremes) {
+        let (mut state, mut verdict) = (common::state(tick), common::verdict(tick));
+        (state.q[0], state.dq[1], state.t_read_ns) = (value, value, i64::MAX - tick as i64);
+        (verdict.closed, verdict.lo, verdict.hi) = (Some(value), -value, value);
+        recorder.push(Entry::State(&state));
+        recorder.push(Entry::Verdict(&verdict));
+    }
+    let odd =
+        StageSummary { name: "whole tick".into(), count: u64::MAX, max: u64::MAX, ..StageSummary::default() };
+    let buckets = vec![(0, u64::MAX), (u64::MAX, 7), (3, 0)];
+    let stages = vec![odd.clone(), StageSummary { name: "infer".into(), buckets, ..odd }];
+    assert!(recorder.finish(&StatsSummary { stages, ..StatsSummary::default() }).complete());
+    let page = html(&Log::open(&path).expect("own file")).expect("own log");
+    assert!(page.contains("violated, worst"));
 }

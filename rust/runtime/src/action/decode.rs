@@ -256,3 +256,150 @@ impl Decoder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::robot::tests::{arm6, arm6_bundle, bundle, two_joints};
+
+    fn decoder(action: Value) -> Result<Decoder, ActionError> {
+        let manifest = bundle(|b| {
+            for (key, value) in action.as_object().unwrap() {
+                b["action"][key] = value.clone();
+            }
+        });
+        Decoder::new(&manifest, &two_joints())
+    }
+
+    /// Decoded shoulder and wrist of one row (wrist first in the bundle).
+    fn decode(d: &mut Decoder, raw: [f32; 2], q: [f64; 2]) -> [f64; 2] {
+        let mut state = State::new(2);
+        state.q[..2].copy_from_slice(&q);
+        let mut out = [f64::NAN; 2];
+        d.decode(&raw, &state, &mut out).unwrap();
+        assert_eq!(d.target()[..2], out);
+        out
+    }
+
+    #[test]
+    fn positions_are_clipped_scaled_offset_and_clipped() {
+        let mut d = decoder(json!({ "raw_clip": [-1.0, 1.0], "scale": { "*": 0.5, "wrist": 2.0 },
+            "offset": { "shoulder": 0.25 }, "clip": { "wrist": [-0.75, 1.5] } }))
+        .unwrap();
+        assert_eq!(decode(&mut d, [0.5, 0.5], [0.0; 2]), [0.5, 1.0]);
+        assert_eq!(decode(&mut d, [9.0, 9.0], [0.0; 2]), [0.75, 1.5]);
+        assert_eq!(decode(&mut d, [-9.0, -9.0], [0.0; 2]), [-0.25, -0.75]);
+    }
+
+    #[test]
+    fn offsets_may_be_the_defaults() {
+        for action in [json!({ "kind": "position_offset" }), json!({ "offset": "default" })] {
+            assert_eq!(decode(&mut decoder(action).unwrap(), [0.5, 0.5], [0.0; 2]), [0.0, 0.75]);
+        }
+    }
+
+    #[test]
+    fn increments_move_the_target_on_a_leash_inside_the_range() {
+        let mut d =
+            decoder(json!({ "kind": "position_increment", "scale": { "*": 0.125 }, "leash": 0.25 })).unwrap();
+        d.reset(&[0.5; MAX_JOINTS]);
+        assert_eq!(decode(&mut d, [1.0, -1.0], [0.5; 2]), [0.375, 0.625]);
+        assert_eq!(decode(&mut d, [1.0, -1.0], [0.5; 2]), [0.25, 0.75]);
+        assert_eq!(decode(&mut d, [1.0, -1.0], [0.5; 2]), [0.25, 0.75], "the leash is taut");
+        assert_eq!(decode(&mut d, [-1.0, 1.0], [0.5; 2]), [0.375, 0.625], "and lets go at once");
+        // The bundle's range of the wrist ends at -0.5, the robot's at 1.0.
+        d.reset(&[0.95; MAX_JOINTS]);
+        for _ in 0..9 {
+            decode(&mut d, [1.0, 0.0], [0.95; 2]);
+        }
+        assert_eq!(d.target()[1], 1.0);
+        assert_eq!(decode(&mut d, [-1.0, 0.0], [0.95; 2])[1], 0.875, "nothing has wound up behind the limit");
+    }
+
+    #[test]
+    fn a_refused_output_leaves_the_target() {
+        let mut d =
+            decoder(json!({ "kind": "position_increment", "leash": 1.0, "scale": { "*": 1e308 } })).unwrap();
+        d.reset(&[0.5; MAX_JOINTS]);
+        let (state, mut out) = (State::new(2), [0.0; 2]);
+        for (raw, error) in [
+            (&[0.0f32][..], DecodeError::WrongLength { got: 1, want: 2 }),
+            (&[0.0; 4][..], DecodeError::WrongLength { got: 4, want: 2 }),
+            (&[0.0, f32::NAN][..], DecodeError::NotFinite { row: 0, joint: 1 }),
+            (&[f32::INFINITY, 0.0][..], DecodeError::NotFinite { row: 0, joint: 0 }),
+            (&[9.0, 0.0][..], DecodeError::NotFinite { row: 0, joint: 0 }),
+        ] {
+            assert_eq!(d.decode(raw, &state, &mut out), Err(error));
+            assert_eq!(d.target()[..2], [0.5; 2]);
+        }
+        assert!(d.decode(&[0.0; 2], &state, &mut [0.0; 3]).is_err());
+    }
+
+    #[test]
+    fn past_rows_are_skipped_and_the_executed_row_is_the_target() {
+        let manifest = bundle(|b| {
+            b["action"]["joints"] = json!(["wrist"]);
+            b["chunk"] = json!({ "mode": "open", "horizon": 3, "past": 2, "execute": 2,
+                                 "on_exhausted": "hold", "seam": "replace" });
+        });
+        let mut d = Decoder::new(&manifest, &two_joints()).unwrap();
+        assert_eq!((d.rows(), d.input_len(), d.output_len(), d.joints()), (3, 5, 6, &[1][..]));
+        d.reset(&[0.25; MAX_JOINTS]);
+        let mut out = [0.0; 6];
+        d.decode(&[8.0, 9.0, 1.0, 2.0, 3.0], &State::new(2), &mut out).unwrap();
+        assert_eq!(out, [0.25, 1.0, 0.25, 2.0, 0.25, 3.0], "the shoulder is not the policy's");
+        assert_eq!(d.target()[..2], [0.25, 2.0]);
+        assert_eq!(
+            d.decode(&[8.0, 9.0, 1.0, 2.0, f32::NAN], &State::new(2), &mut out),
+            Err(DecodeError::NotFinite { row: 2, joint: 0 })
+        );
+        assert_eq!(d.target()[..2], [0.25, 2.0]);
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_refused_at_load() {
+        for (action, text) in [
+            (json!({ "kind": "velocity" }), "action.kind velocity is not supported yet; supported: position"),
+            (json!({ "kind": "effort" }), "action.kind effort"),
+            (json!({ "kind": "position_increment" }), "action.leash = None"),
+            (json!({ "kind": "position_increment", "leash": 0.0 }), "action.leash = Some(0.0)"),
+            (json!({ "scale": { "wrist": 1.0 } }), "action.scale.shoulder = absent"),
+            (json!({ "scale": { "*": 1.0, "knee": 1.0 } }), "knee: expected a joint of action.joints"),
+            (json!({ "clip": { "wrist": [1.0, 0.0] } }), "action.clip.wrist = [1, 0]"),
+            (json!({ "raw_clip": [1.0, -1.0] }), "action.raw_clip = [1, -1]"),
+            (json!({ "kind": "position_offset", "offset": { "*": 1.0 } }), "action.offset"),
+            (json!({ "joints": [] }), "action.joints = []"),
+            (json!({ "joints": ["wrist", "knee"] }), "no joint knee"),
+        ] {
+            let error = decoder(action).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    proptest! {
+        /// However the policy pushes, an increment's target stays on its leash and inside the limits.
+        #[test]
+        fn increments_never_leave(steps in prop::collection::vec(prop::collection::vec(-3.0..3.0f32, 6), 1..40), q in prop::collection::vec(-1.0..1.0f64, 7)) {
+            let (robot, manifest) = (arm6(), arm6_bundle());
+            let (limits, _) = effective_limits(&robot, &manifest).unwrap();
+            let mut d = Decoder::new(&manifest, &robot).unwrap();
+            let mut state = State::new(7);
+            for (i, l) in limits.iter().enumerate() {
+                state.q[i] = q[i].clamp(l.position[0], l.position[1]);
+            }
+            d.reset(&state.q);
+            let mut out = [0.0; 7];
+            for raw in &steps {
+                d.decode(raw, &state, &mut out).unwrap();
+                for (i, l) in limits.iter().enumerate() {
+                    prop_assert!((l.position[0]..=l.position[1]).contains(&out[i]));
+                    prop_assert!((out[i] - state.q[i]).abs() <= 0.3 + 1e-12);
+                }
+                prop_assert_eq!(out[6], state.q[6], "the gripper stays");
+            }
+        }
+    }
+}

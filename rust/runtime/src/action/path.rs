@@ -139,3 +139,126 @@ impl ActionPath {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::robot::tests::{arm6, arm6_bundle};
+
+    fn home(robot: &Robot) -> State {
+        let mut state = State::new(robot.joints.len());
+        for (q, joint) in state.q.iter_mut().zip(&robot.joints) {
+            *q = joint.home;
+        }
+        state
+    }
+
+    #[test]
+    fn a_full_increment_is_reached_within_its_policy_step() {
+        let robot = arm6();
+        let mut path = ActionPath::new(&arm6_bundle(), &robot, Upsample::Hold).unwrap();
+        let mut state = home(&robot);
+        path.reset(&state).unwrap();
+        let (mut q, mut dq) = ([0.0; 20 * 7], [0.0; 20 * 7]);
+        // shoulder_pan is the second action and the first joint.
+        let raw = [0.0, 1.0, 0.0, 0.0, 0.0, 0.0];
+        for step in 0..10u64 {
+            path.rollout(&raw, &state, 20 * step, 20, &mut q, &mut dq).unwrap();
+            state.q[..7].copy_from_slice(&q[19 * 7..]);
+            assert!(q.chunks(7).all(|row| row[1..] == state.q[1..7]), "only shoulder_pan moves");
+        }
+        assert!((state.q[0] - 1.0).abs() < 0.1, "2.5 rad/s are possible: {}", state.q[0]);
+        for i in 1..20 {
+            assert!((q[7 * i] - q[7 * (i - 1)] - dq[7 * i] * 0.002).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_rollout_is_the_control_ticks_one_by_one() {
+        let robot = arm6();
+        let mut batch = ActionPath::new(&arm6_bundle(), &robot, Upsample::Hold).unwrap();
+        let state = home(&robot);
+        batch.reset(&state).unwrap();
+        let mut single = batch.clone();
+        let raw = [0.3, -0.8, 0.5, 1.0, -1.0, 0.1];
+        let (mut q, mut dq) = ([0.0; 140], [0.0; 140]);
+        batch.rollout(&raw, &state, 40, 20, &mut q, &mut dq).unwrap();
+        single.accept(&raw, &state, 40).unwrap();
+        for i in 0..20 {
+            let motion = single.command(40 + i as u64);
+            assert_eq!(motion.flow, Flow::Run);
+            assert_eq!((&motion.q[..7], &motion.dq[..7]), (&q[7 * i..7 * i + 7], &dq[7 * i..7 * i + 7]));
+        }
+        let short = batch.rollout(&raw, &state, 60, 20, &mut [0.0; 139], &mut dq);
+        assert_eq!(short, Err(ActionFault::Decode(DecodeError::WrongLength { got: 139, want: 140 })));
+    }
+
+    #[test]
+    fn a_refused_output_moves_nothing() {
+        let robot = arm6();
+        let mut path = ActionPath::new(&arm6_bundle(), &robot, Upsample::Hold).unwrap();
+        let mut state = home(&robot);
+        path.reset(&state).unwrap();
+        path.accept(&[0.5; 6], &state, 20).unwrap();
+        let before = path.clone();
+        let nan = path.accept(&[f32::NAN; 6], &state, 40);
+        assert_eq!(nan, Err(ActionFault::Decode(DecodeError::NotFinite { row: 0, joint: 0 })));
+        state.epoch = 1;
+        let stale = path.accept(&[0.5; 6], &state, 40);
+        assert_eq!(stale, Err(ActionFault::Refused(Refusal::StaleEpoch { got: 1, want: 0 })));
+        assert_eq!(path.decoder.target(), before.decoder.target());
+        assert_eq!(path.command(20), before.clone().command(20));
+        state.q[3] = 9.0;
+        assert!(matches!(path.reset(&state), Err(LimitError::OutsideLimits { joint: 3, .. })));
+        assert_eq!(path.decoder.target(), before.decoder.target());
+    }
+
+    #[test]
+    fn a_silent_policy_ends_at_rest() {
+        let robot = arm6();
+        let mut path = ActionPath::new(&arm6_bundle(), &robot, Upsample::Hold).unwrap();
+        let state = home(&robot);
+        path.reset(&state).unwrap();
+        path.accept(&[1.0; 6], &state, 0).unwrap();
+        let flows: Vec<Flow> = (0..60).map(|tick| path.command(tick).flow).collect();
+        assert!(flows[..20].iter().all(|f| *f == Flow::Run));
+        assert!(flows[20..45].iter().all(|f| *f == Flow::Hold));
+        assert!(flows[45..].iter().all(|f| *f == Flow::Exhausted));
+        let (mut q, mut dq) = ([0.0; MAX_JOINTS], [0.0; MAX_JOINTS]);
+        assert!((0..200).any(|_| path.limiter.brake(&mut q, &mut dq)));
+    }
+
+    proptest! {
+        /// Another order of `[[joint]]` gives each joint, by name, the very same commands.
+        #[test]
+        fn a_permuted_robot_gets_permuted_commands(
+            order in Just((0..7).collect::<Vec<usize>>()).prop_shuffle(),
+            raws in prop::collection::vec(prop::collection::vec(-1.5..1.5f32, 6), 1..8),
+        ) {
+            let (robot, manifest) = (arm6(), arm6_bundle());
+            let mut permuted = robot.clone();
+            permuted.joints = order.iter().map(|&i| robot.joints[i].clone()).collect();
+            let (mut s1, mut s2) = (home(&robot), home(&permuted));
+            let mut p1 = ActionPath::new(&manifest, &robot, Upsample::Hold).unwrap();
+            let mut p2 = ActionPath::new(&manifest, &permuted, Upsample::Hold).unwrap();
+            p1.reset(&s1).unwrap();
+            p2.reset(&s2).unwrap();
+            for (step, raw) in raws.iter().enumerate() {
+                p1.accept(raw, &s1, 20 * step as u64).unwrap();
+                p2.accept(raw, &s2, 20 * step as u64).unwrap();
+                for tick in 0..20 {
+                    let tick = 20 * step as u64 + tick;
+                    let (m1, m2) = (p1.command(tick), p2.command(tick));
+                    for (new, &old) in order.iter().enumerate() {
+                        prop_assert_eq!(m1.q[old].to_bits(), m2.q[new].to_bits());
+                        prop_assert_eq!(m1.dq[old].to_bits(), m2.dq[new].to_bits());
+                        prop_assert_eq!(m1.clamped >> old & 1, m2.clamped >> new & 1);
+                    }
+                    (s1.q, s2.q) = (m1.q, m2.q);
+                }
+            }
+        }
+    }
+}

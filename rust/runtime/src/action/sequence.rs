@@ -324,3 +324,7 @@ impl Sequence {
 fn bad(key: &str, value: usize, expected: &'static str) -> ActionError {
     ActionError::BadValue { key: key.into(), value: value.to_string(), expected }
 }
+
+#[cfg(test)]
+#[path = "sequence_tests.rs"]
+mod tests;

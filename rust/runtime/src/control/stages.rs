@@ -83,7 +83,8 @@ impl Controller {
 
     /// A new episode: everything forgets the one before.
     fn begin(&mut self, device: &mut dyn Device) -> Result<(), ArmRefusal> {
-        let hold = self.gate.hold_command();
+        let mut hold = self.gate.hold_command();
+        self.stiffen(&mut hold);
         if !self.dry_run
             && let Err(error) = device.enable(&hold)
         {
@@ -208,10 +209,17 @@ impl Controller {
             self.path.limiter.brake(q, dq);
             0
         };
-        for (i, gain) in self.gains.iter().enumerate() {
-            (self.command.kp[i], self.command.kd[i], self.command.tau[i]) = (gain.kp, gain.kd, 0.0);
-        }
+        let mut command = self.command;
+        self.stiffen(&mut command);
+        self.command = command;
         clamped
+    }
+
+    /// The bundle's gains, capped by robot.toml; no feed-forward.
+    fn stiffen(&self, command: &mut Command) {
+        for (i, gain) in self.gains.iter().enumerate() {
+            (command.kp[i], command.kd[i], command.tau[i]) = (gain.kp, gain.kd, 0.0);
+        }
     }
 
     /// Steps the monitors whose instant this is; one that trips reports to the gate.
@@ -283,7 +291,9 @@ impl Controller {
             authority: self.gate.authority(),
             age_ns: self.gate.age_ns(),
         };
-        log.push(Entry::Tick(&entry));
+        if entry.tick.is_multiple_of(self.record_every) {
+            log.push(Entry::Tick(&entry));
+        }
         entry
     }
 

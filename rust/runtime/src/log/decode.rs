@@ -211,7 +211,7 @@ mod tests {
             (state.q, state.dq, state.tau) = (joint_values(seed, n), joint_values(!seed, n), joint_values(seed ^ 7, n));
             state.temp[..n].fill(31.5);
             state.imu.quat = [-0.0, 1e-310, seed as f64, 1.0];
-            (state.imu.valid, state.base.valid, state.estop) = (seed % 2 == 0, seed % 3 == 0, seed % 5 == 0);
+            (state.imu.valid, state.base.valid, state.estop) = (seed.is_multiple_of(2), seed.is_multiple_of(3), seed.is_multiple_of(5));
             state.base.pos[2] = -1.25;
             state.user[MAX_USER - 1] = f64::INFINITY;
             state.objects[3].stamp_ns = t;

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rtrb::{Consumer, Producer, RingBuffer};
+use serde::Serialize;
 
 use super::encode::{Bytes, InUse, encode};
 use super::entry::Entry;
@@ -21,9 +22,8 @@ use super::header::LogHeader;
 use super::schema::Topic;
 use super::writer;
 use crate::state::{MAX_OBJECTS, MAX_USER};
-use serde::Serialize;
-
 use crate::timing::clock::monotonic_to_utc_ns;
+use crate::timing::sched;
 use crate::timing::summary::StatsSummary;
 
 /// Size of the ring: about 5 s of a 29-joint robot at 500 Hz.
@@ -101,7 +101,8 @@ impl Recorder {
         Self { live: None }
     }
 
-    /// Starts to record into `path`, which is overwritten. Allocates and touches the ring, starts the writer thread.
+    /// Starts to record into `path`, which is overwritten. Allocates and touches the ring, starts the writer thread,
+    /// which inherits the caller's core: call this before [`enter`](crate::timing::sched::enter).
     ///
     /// On the virtual clock, log time starts at `SOURCE_DATE_EPOCH` (seconds), or 0 where that is not set.
     pub fn start(path: &Path, header: LogHeader) -> Self {
@@ -115,7 +116,10 @@ impl Recorder {
         let (for_writer, at) = (Arc::clone(&shared), path.to_owned());
         let writer = std::thread::Builder::new()
             .name("cadenza-log".into())
-            .spawn(move || writer::run(&at, &header, consumer, &for_writer))
+            .spawn(move || {
+                sched::unpin();
+                writer::run(&at, &header, consumer, &for_writer);
+            })
             .inspect_err(|error| shared.fail(format!("writer thread: {error}")))
             .ok();
         Self { live: Some(Live { path: path.to_owned(), ring: Some(ring), shared, writer }) }

@@ -343,7 +343,8 @@ impl Observer {
         let mut put = |op: &Op, k: usize| {
             let k = if op.newest_first { op.length - 1 - k } else { k };
             let at = op.history + k * op.size;
-            for (o, &x) in out.by_ref().zip(&self.history[at..at + op.size]) {
+            // The history first: `zip` takes from its left side before it finds the right side ended.
+            for (&x, o) in self.history[at..at + op.size].iter().zip(out.by_ref()) {
                 *o = x;
             }
         };
@@ -367,3 +368,6 @@ impl Op {
         (if self.clip_first { clip(u) * scale } else { clip(u * scale) }) as f32
     }
 }
+
+#[cfg(test)]
+mod tests;

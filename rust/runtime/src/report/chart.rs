@@ -48,7 +48,7 @@ fn svg(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Result<(), LogError>) -
     Ok(text)
 }
 
-/// Curves over time with horizontal lines at `levels`, where those are in sight.
+/// Curves over time with horizontal lines at `levels`, where the curves come near them.
 pub(super) fn over_time(
     size: (u32, u32),
     seconds: f64,
@@ -56,11 +56,11 @@ pub(super) fn over_time(
     lines: &[Line<'_>],
     levels: &[(f64, RGBColor)],
 ) -> Result<String, LogError> {
-    let (lo, hi) = range(lines);
+    let (lo, hi) = range(lines, levels);
     let seen = || levels.iter().filter(|(y, _)| (lo..=hi).contains(y));
     svg(size, |area| {
         let mut chart =
-            axes(area, 0.0..seconds.max(1e-9), lo..hi, "s", unit, &|t| number(*t, seconds), &|y| {
+            axes(area, 0.0..seconds.max(1e-9), lo..hi, "time, s", unit, &|t| number(*t, seconds), &|y| {
                 number(*y, hi - lo)
             })?;
         let flat =
@@ -86,8 +86,7 @@ pub(super) fn survival(size: (u32, u32), rows: &[(&StageSummary, RGBColor)]) -> 
     }
     svg(size, |area| {
         let (x, y) = ((least * 0.8..most * 1.25).log_scale(), (rare * 0.5..1.2).log_scale());
-        let mut chart =
-            axes(area, x, y, "µs", "share of ticks above", &|x| short(*x), &|y| format!("{:.0e}", y))?;
+        let mut chart = axes(area, x, y, "µs", "ticks above", &|x| short(*x), &|y| percent(*y))?;
         let lines =
             curves.iter().map(|(curve, color)| PathElement::new(curve.clone(), color.stroke_width(4)));
         chart.draw_series(lines).map_err(failed)?;
@@ -135,7 +134,7 @@ pub(super) fn band<T: Copy>(
 ) -> Result<String, LogError> {
     svg(size, |area| {
         let end = seconds.max(1e-9);
-        let mut chart = axes(area, 0.0..end, 0.0..1.0, "s", "", &|t| number(*t, end), &|_| String::new())?;
+        let mut chart = axes(area, 0.0..end, 0.0..1.0, "", "", &|t| number(*t, end), &|_| String::new())?;
         let least = end / f64::from(size.0);
         let bars = stretches.iter().map(|s| {
             // A level of one tick is still one pixel wide.
@@ -169,7 +168,7 @@ where
     let mut chart = ChartBuilder::on(area)
         .margin(6)
         .margin_right(30)
-        .x_label_area_size(if y_unit.is_empty() { 56 } else { 84 })
+        .x_label_area_size(if y_unit.is_empty() { 56 } else { 76 })
         .y_label_area_size(left)
         .build_cartesian_2d(x, y)
         .map_err(failed)?;
@@ -191,13 +190,17 @@ where
     Ok(chart)
 }
 
-/// Range of all curves with a margin; a flat curve gets a range of its own.
-fn range(lines: &[Line<'_>]) -> (f64, f64) {
+/// Range of all curves with a margin, widened to the levels that lie within a third of it. A flat curve gets a range of
+/// its own.
+fn range(lines: &[Line<'_>], levels: &[(f64, RGBColor)]) -> (f64, f64) {
     let values = || lines.iter().flat_map(|line| line.points.iter().map(|p| p.1));
     let (lo, hi) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
     if lo > hi {
         return (-1.0, 1.0);
     }
+    let near = (hi - lo) / 3.0;
+    let seen = levels.iter().map(|level| level.0).filter(|y| (lo - near..=hi + near).contains(y));
+    let (lo, hi) = seen.fold((lo, hi), |(lo, hi), y| (lo.min(y), hi.max(y)));
     let pad = (0.08 * (hi - lo)).max(1e-3 * lo.abs().max(hi.abs())).max(1e-6);
     (lo - pad, hi + pad)
 }
@@ -211,6 +214,12 @@ pub(super) fn number(value: f64, span: f64) -> String {
     } else {
         text
     }
+}
+
+/// A share in percent, without trailing zeros.
+fn percent(share: f64) -> String {
+    let digits = (-2.0 - share.log10()).ceil().max(0.0) as usize;
+    format!("{:.digits$} %", 100.0 * share)
 }
 
 fn short(value: f64) -> String {
@@ -243,13 +252,18 @@ mod tests {
         assert_eq!(number(-0.000_01, 2.0), "0.0");
         assert_eq!(number(0.25, 0.6), "0.25");
         assert_eq!(number(12.0, 30.0), "12");
+        assert_eq!([1.0, 0.1, 0.01, 1e-3, 1e-5].map(percent), ["100 %", "10 %", "1 %", "0.1 %", "0.001 %"]);
     }
 
     #[test]
     fn ranges() {
-        assert_eq!(range(&[]), (-1.0, 1.0));
+        assert_eq!(range(&[], &[]), (-1.0, 1.0));
         let flat = vec![(0.0, 2.0), (1.0, 2.0)];
-        let (lo, hi) = range(&[Line { points: &flat, color: ink::BLUE, width: 2 }]);
+        let (lo, hi) = range(&[Line { points: &flat, color: ink::BLUE, width: 2 }], &[]);
         assert!(lo < 2.0 && hi > 2.0);
+        let slope = vec![(0.0, 0.0), (1.0, 3.0)];
+        let line = Line { points: &slope, color: ink::BLUE, width: 2 };
+        let (lo, hi) = range(&[line], &[(3.9, ink::RED), (-2.0, ink::RED)]);
+        assert!(lo > -1.0 && hi > 3.9, "{lo} {hi}");
     }
 }

@@ -298,10 +298,11 @@ fn joint_card(
         escape(&joint.name),
         value(joint.velocity)
     );
+    // The command lies under the measurement and is wider, so that both show where they agree.
     let pair = |measured, commanded| {
         [
+            Line { points: commanded, color: ink::ORANGE, width: 7 },
             Line { points: measured, color: ink::BLUE, width: 3 },
-            Line { points: commanded, color: ink::ORANGE, width: 2 },
         ]
     };
     let limits: Vec<(f64, RGBColor)> =

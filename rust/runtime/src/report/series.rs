@@ -10,6 +10,9 @@ use crate::timing::summary::{Environment, StatsSummary};
 /// A curve: seconds, value.
 pub(super) type Curve = Vec<(f64, f64)>;
 
+/// Largest value that is drawn.
+const LARGEST: f64 = 1e12;
+
 /// Keeps the smallest and the largest value of each of a fixed number of columns.
 #[derive(Clone, Debug)]
 pub(super) struct Thin {
@@ -28,9 +31,9 @@ impl Thin {
         Self { end: end.max(f64::MIN_POSITIVE), columns: vec![None; columns.max(1)] }
     }
 
-    /// Takes a point; what is not finite is left out.
+    /// Takes a point; what is not finite, or too large for any axis, is left out.
     pub(super) fn add(&mut self, t: f64, value: f64) {
-        if !value.is_finite() {
+        if !value.is_finite() || value.abs() > LARGEST {
             return;
         }
         let last = self.columns.len() - 1;
@@ -237,6 +240,7 @@ mod tests {
         let mut thin = Thin::new(1.0, 4);
         thin.add(0.0, f64::NAN);
         thin.add(0.5, f64::INFINITY);
+        thin.add(0.5, f64::MIN);
         assert!(thin.curve().is_empty());
     }
 }

@@ -8,6 +8,7 @@ mod bundle;
 mod error;
 mod joint_map;
 mod parse;
+mod raw;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -1,5 +1,8 @@
 use std::path::Path;
 
+use cadenza_policy::manifest::Manifest;
+use serde_json::json;
+
 use super::*;
 use crate::device::Stop;
 use crate::safety::Level;
@@ -48,6 +51,69 @@ fn parse(text: &str) -> Result<Robot, RobotError> {
 /// A robot with the joints `shoulder` and `wrist`, 250 Hz.
 pub(crate) fn two_joints() -> Robot {
     parse(TWO).unwrap()
+}
+
+/// A bundle for [`two_joints`], which lists the joints the other way round: one policy step is five control ticks.
+pub(crate) fn bundle(edit: impl FnOnce(&mut serde_json::Value)) -> Manifest {
+    let mut json = serde_json::json!({
+        "format": 1, "name": "test", "files": {}, "robot": { "name": "two", "model_sha256": null },
+        "rates": { "policy_dt": 0.02, "control_dt": 0.004, "physics_dt": null },
+        "joints": [
+            { "name": "wrist", "default": 0.25, "kp": 8.0, "kd": 0.25,
+              "position": [-0.5, 2.0], "velocity_max": 2.0, "effort_max": null },
+            { "name": "shoulder", "default": -0.5, "kp": 30.0, "kd": 2.0,
+              "position": null, "velocity_max": 9.0, "effort_max": 1.5 },
+        ],
+        "observation": { "size": 2, "interleave": "term", "terms": [
+            { "name": "q", "source": "joint_pos", "size": 2 } ] },
+        "normalizer": { "where": "none" },
+        "action": { "kind": "position", "joints": ["wrist", "shoulder"], "scale": { "*": 1.0 } },
+        "chunk": { "mode": "none", "horizon": 1, "execute": 1, "on_exhausted": "hold", "seam": "replace" },
+        "functions": {}, "commands": [
+            { "name": "x", "range": [-1.0, 1.0] }, { "name": "y", "range": [-1.0, 1.0] },
+            { "name": "z", "range": [0.0, 1.0] } ],
+        "in_graph": { "normalize": false, "squash": true, "action_scale": false, "action_offset": false },
+        "weights": "f32", "provenance": {},
+    });
+    edit(&mut json);
+    serde_json::from_value(json).unwrap()
+}
+
+/// The robot arm6 of the repository.
+pub(crate) fn arm6() -> Robot {
+    Robot::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../robots/arm6")).unwrap()
+}
+
+/// A reaching bundle for [`arm6`]: six joints moved by increments at 25 Hz, the gripper left alone.
+pub(crate) fn arm6_bundle() -> Manifest {
+    let names = ["wrist_roll", "shoulder_pan", "forearm_roll", "elbow_flex", "wrist_flex", "shoulder_lift"];
+    let joints: Vec<_> = names
+        .map(|name| {
+            json!({ "name": name, "default": 0.1, "kp": 20.0, "kd": 1.0, "position": null,
+                    "velocity_max": null, "effort_max": null })
+        })
+        .into();
+    let link = |pos: [f64; 3], joint: &str, axis: [f64; 3]| json!({ "pos": pos, "quat": [1.0, 0.0, 0.0, 0.0], "joint": joint, "axis": axis, "kind": "hinge", "zero": 0.0 });
+    let turret = link([0.0, 0.0, 0.06], "shoulder_pan", [0.0, 0.0, 1.0]);
+    let lift = link([0.0, 0.0, 0.06], "shoulder_lift", [0.0, 1.0, 0.0]);
+    let elbow = link([0.0, 0.0, 0.3], "elbow_flex", [0.0, 1.0, 0.0]);
+    bundle(|b| {
+        b["rates"] = json!({ "policy_dt": 0.04, "control_dt": 0.002, "physics_dt": 0.002 });
+        b["joints"] = json!(joints);
+        b["frames"] = json!([
+            { "name": "turret", "chain": [turret] }, { "name": "tool", "chain": [turret, lift, elbow] } ]);
+        b["observation"] = json!({ "size": 38, "interleave": "term", "terms": [
+            { "name": "q", "source": "joint_pos", "size": 6, "history": { "length": 2, "order": "newest_first", "fill": "repeat" } },
+            { "name": "dq", "source": "joint_vel", "size": 6, "scale": 0.1 },
+            { "name": "lag", "source": "joint_target_error", "size": 6 },
+            { "name": "action", "source": "last_action", "size": 6 },
+            { "name": "goal", "source": "frame_pos_error", "size": 3,
+              "params": { "frame": "tool", "in": "turret", "target": ["x", "y", "z"], "soft": 0.05 } },
+            { "name": "where", "source": "target_cylindrical", "size": 2, "params": { "target": ["x", "y", "z"] } },
+            { "name": "tool", "source": "frame_pos", "size": 3, "params": { "frame": "tool" } } ] });
+        b["action"] = json!({ "kind": "position_increment", "joints": names, "raw_clip": [-1.0, 1.0],
+                              "scale": { "*": 0.1, "wrist_roll": 0.2 }, "leash": 0.3 });
+    })
 }
 
 /// `TWO` with one piece replaced, which must be refused.
@@ -218,8 +284,8 @@ fn the_number_of_joints_is_bounded() {
 
 #[test]
 fn arm6_is_a_robot() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../robots/arm6");
-    let robot = Robot::load(&folder).unwrap();
+    let robot = arm6();
+    assert_eq!(check_bundle(&robot, &arm6_bundle()), Ok(()));
     assert_eq!(robot.joints.len(), 7);
     assert_eq!(robot.control_hz, 500.0);
     let home: Vec<f64> = robot.joints.iter().map(|j| j.home).collect();
@@ -228,8 +294,86 @@ fn arm6_is_a_robot() {
         let [lo, hi] = joint.limits.position;
         assert!(lo <= joint.home - 0.3 && joint.home + 0.3 <= hi, "{}: training starts there", joint.name);
     }
-    let error = Robot::load(&folder.join("nothing.toml")).unwrap_err();
+    let error = Robot::load(&robot.path.with_file_name("nothing.toml")).unwrap_err();
     assert!(matches!(&error, RobotError::Read { path, .. } if path.ends_with("nothing.toml")), "{error}");
+}
+
+#[test]
+fn the_tighter_limit_holds_and_the_looser_bundle_is_reported() {
+    let robot = two_joints();
+    let (limits, looser) = effective_limits(&robot, &bundle(|_| ())).unwrap();
+    assert_eq!((limits[1].position, limits[1].velocity, limits[1].effort), ([-0.5, 1.0], 2.0, 1.0));
+    assert_eq!((limits[0].position, limits[0].velocity, limits[0].effort), ([-2.0, 1.5], 4.7, 1.5));
+    assert_eq!(limits[0].acceleration, 50.0);
+    let note = |joint: &str, key, bundle, robot| Looser { joint: joint.into(), key, bundle, robot };
+    assert_eq!(looser, [note("wrist", "position", 2.0, 1.0), note("shoulder", "velocity", 9.0, 4.7)]);
+
+    let below = bundle(|b| b["joints"][0]["position"] = json!([-3.0, 0.5]));
+    let (limits, looser) = effective_limits(&robot, &below).unwrap();
+    assert_eq!(limits[1].position, [-1.0, 0.5]);
+    assert_eq!(looser[0], note("wrist", "position", -3.0, -1.0));
+
+    for (key, value) in
+        [("position", json!([1.0, 2.0])), ("velocity_max", json!(0.0)), ("effort_max", json!(-1.0))]
+    {
+        let error = effective_limits(&robot, &bundle(|b| b["joints"][0][key] = value)).unwrap_err();
+        assert!(matches!(&error, RobotError::EmptyLimits { joint, .. } if joint == "wrist"), "{error}");
+    }
+}
+
+#[test]
+fn gains_are_the_bundles_under_the_robots_caps() {
+    let robot = two_joints();
+    let (gains, caps) = effective_gains(&robot, &bundle(|_| ())).unwrap();
+    assert_eq!(gains, [Gain { kp: 20.0, kd: 1.0 }, Gain { kp: 8.0, kd: 0.25 }]);
+    let cap = |key, bundle, cap| GainCap { joint: "shoulder".into(), key, bundle, cap };
+    assert_eq!(caps, [cap("kp", 30.0, 20.0), cap("kd", 2.0, 1.0)]);
+
+    let alone = bundle(|b| drop(b["joints"].as_array_mut().unwrap().pop()));
+    assert_eq!(effective_gains(&robot, &alone).unwrap().0[0], Gain { kp: 20.0, kd: 1.0 });
+    let negative = effective_gains(&robot, &bundle(|b| b["joints"][0]["kd"] = json!(-1.0)));
+    assert_eq!(negative.unwrap_err(), RobotError::BadGain { joint: "wrist".into(), key: "kd", value: -1.0 });
+}
+
+#[test]
+fn a_bundle_for_another_robot_is_refused() {
+    let robot = two_joints();
+    assert_eq!(check_bundle(&robot, &bundle(|_| ())), Ok(()));
+    let slower = bundle(|b| b["rates"]["control_dt"] = json!(0.005));
+    assert_eq!(check_bundle(&robot, &slower), Err(RobotError::ControlPeriod { bundle: 0.005, robot: 0.004 }));
+    let uneven = bundle(|b| b["rates"]["policy_dt"] = json!(0.021));
+    let error = RobotError::RateNotDivisible { policy_dt: 0.021, control_dt: 0.004 };
+    assert_eq!(check_bundle(&robot, &uneven), Err(error));
+    let knee = bundle(|b| b["joints"][1]["name"] = json!("knee"));
+    assert!(
+        matches!(check_bundle(&robot, &knee), Err(RobotError::MissingJoint { name, .. }) if name == "knee")
+    );
+    let knee = bundle(|b| b["action"]["joints"] = json!(["knee"]));
+    assert!(
+        matches!(check_bundle(&robot, &knee), Err(RobotError::MissingJoint { known, .. }) if known.len() == 2)
+    );
+    let camera = bundle(|b| b["frames"] = json!([{ "name": "camera", "chain": [] }]));
+    let error = check_bundle(&robot, &camera).unwrap_err();
+    assert_eq!(error.to_string(), "robot.toml names no frame camera; it names tool");
+    assert_eq!(
+        check_bundle(&robot, &bundle(|b| b["frames"] = json!([{ "name": "tool", "chain": [] }]))),
+        Ok(())
+    );
+}
+
+#[test]
+fn a_policy_step_is_a_whole_number_of_control_periods() {
+    let steps = |policy: f64, control: f64| {
+        ticks_per_step(&bundle(|b| {
+            b["rates"] = json!({"policy_dt": policy, "control_dt": control, "physics_dt": null})
+        }))
+    };
+    assert_eq!(steps(0.02, 0.004), Ok(5));
+    assert_eq!(steps(0.04, 0.002), Ok(20));
+    assert_eq!(steps(0.1, 1.0 / 30.0), Ok(3));
+    for (policy, control) in [(0.02, 0.0), (0.0, 0.004), (0.004, 0.02), (-0.02, 0.004), (0.02, -0.004)] {
+        assert!(steps(policy, control).is_err(), "{policy} {control}");
+    }
 }
 
 proptest::proptest! {

@@ -29,7 +29,7 @@ pub enum Check {
     Effort,
     /// Position or velocity gain.
     Gain,
-    /// Still moving when a soft stop must have come to rest.
+    /// Still moving when a hold or a soft stop must have come to rest.
     Braking,
 }
 
@@ -129,7 +129,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// In a soft stop: fails when `command` still moves a joint.
+/// In a hold or a soft stop: fails when `command` still moves a joint.
 pub(super) fn check_rest(command: &Command, last: &Last, limits: &[Limits], dt: f64) -> Result<(), Mismatch> {
     for (i, l) in limits.iter().enumerate() {
         let velocity = (command.q[i] - last.command.q[i]) / dt;
@@ -143,8 +143,18 @@ pub(super) fn check_rest(command: &Command, last: &Last, limits: &[Limits], dt: 
 /// Longest time in which the limiter brakes to rest from `last`: twice the bare braking time, the delay of a jerk
 /// filter and 50 ms.
 pub(super) fn braking_time(last: &Last, limits: &[Limits]) -> f64 {
-    let joint = |(l, v): (&Limits, &f64)| 2.0 * v.abs() / l.acceleration + 4.0 * l.acceleration / l.jerk;
-    limits.iter().zip(&last.velocity).map(joint).fold(0.0, f64::max) + 0.05
+    let joint = |(l, v): (&Limits, &f64)| stopping_time(l, *v);
+    limits.iter().zip(&last.velocity).map(joint).fold(0.0, f64::max)
+}
+
+/// Longest time in which the limiter reaches a target from anywhere in the range.
+pub(super) fn crossing_time(limits: &[Limits]) -> f64 {
+    let joint = |l: &Limits| (l.position[1] - l.position[0]) / l.velocity + stopping_time(l, l.velocity);
+    limits.iter().map(joint).fold(0.0, f64::max)
+}
+
+fn stopping_time(l: &Limits, velocity: f64) -> f64 {
+    2.0 * velocity.abs() / l.acceleration + 4.0 * l.acceleration / l.jerk + 0.05
 }
 
 /// Torque that the motor would give for joint `i` of `command`.

@@ -50,9 +50,8 @@ pub struct Gate {
     ring: FaultRing,
 
     // What was measured.
-    pub(super) q: Joints,
-    pub(super) dq: Joints,
-    pub(super) tilt: Option<f64>,
+    q: Joints,
+    dq: Joints,
     age_ns: i64,
     sequence: Option<u64>,
     changed_ns: i64,
@@ -75,9 +74,10 @@ pub struct Gate {
     mismatch: Option<Mismatch>,
     armed_ticks: u64,
     saturated_ticks: [u32; MAX_JOINTS],
+    /// Stiff ticks since the robot must hold or brake, those of them at rest since it last moved, and how many it has.
     stopping_ticks: u64,
     resting_ticks: u64,
-    braking_ticks: u64,
+    allowed_ticks: u64,
 }
 
 impl Gate {
@@ -100,7 +100,6 @@ impl Gate {
             ring: FaultRing::new(),
             q: [0.0; MAX_JOINTS],
             dq: [0.0; MAX_JOINTS],
-            tilt: None,
             age_ns: i64::MAX,
             sequence: None,
             changed_ns: 0,
@@ -120,7 +119,7 @@ impl Gate {
             saturated_ticks: [0; MAX_JOINTS],
             stopping_ticks: 0,
             resting_ticks: 0,
-            braking_ticks: 0,
+            allowed_ticks: 0,
         }
     }
 
@@ -269,8 +268,7 @@ impl Gate {
     }
 
     fn judge_posture(&mut self, state: &State) {
-        self.tilt = tilt(&state.imu);
-        if let (Some(tilt), Some(max)) = (self.tilt, self.safety.tilt_max)
+        if let (Some(tilt), Some(max)) = (tilt(&state.imu), self.safety.tilt_max)
             && tilt > max
         {
             self.see(Reason::Tilt, NOBODY, tilt, max, Level::Damp);
@@ -364,14 +362,22 @@ impl Gate {
             self.first = Some(fault);
         }
         if self.level() == Level::SoftStop && before.level() < Level::SoftStop {
-            self.stopping_ticks = 0;
-            self.resting_ticks = 0;
-            self.braking_ticks = (check::braking_time(&self.last, &self.limits) / self.dt).ceil() as u64;
+            self.must_rest_within(check::braking_time(&self.last, &self.limits));
         }
     }
 
     fn settle(&mut self) {
+        let before = self.level();
         self.apply(Event::Hold(self.held_now || self.held_policy != 0 || self.held_monitors != 0));
+        if before == Level::Run && self.level() == Level::Hold {
+            self.must_rest_within(check::crossing_time(&self.limits));
+        }
+    }
+
+    fn must_rest_within(&mut self, time: f64) {
+        self.stopping_ticks = 0;
+        self.resting_ticks = 0;
+        self.allowed_ticks = (time / self.dt).ceil() as u64;
     }
 
     /// Applies an event that the ladder never refuses.
@@ -423,16 +429,16 @@ impl Gate {
         }
         self.scale(command);
         self.armed_ticks += 1;
-        if self.level() == Level::SoftStop {
+        if self.level() >= Level::Hold {
             self.stopping_ticks += 1;
             let resting = self.last.at_rest(&self.limits);
             self.resting_ticks = if resting { self.resting_ticks + 1 } else { 0 };
         }
     }
 
-    /// A soft stop must have come to rest when twice the braking time is over.
+    /// A soft stop must have come to rest when twice the braking time is over, a hold when any last target is reached.
     fn braked(&self, command: &Command) -> Result<(), Mismatch> {
-        if self.level() == Level::SoftStop && self.stopping_ticks >= self.braking_ticks {
+        if self.level() >= Level::Hold && self.stopping_ticks >= self.allowed_ticks {
             return check::check_rest(command, &self.last, &self.limits, self.dt);
         }
         Ok(())

@@ -57,6 +57,17 @@ pub enum Phase {
     Armed = 2,
 }
 
+impl Phase {
+    /// Name in snapshots and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Disarmed => "disarmed",
+            Phase::Arming => "arming",
+            Phase::Armed => "armed",
+        }
+    }
+}
+
 /// Something went wrong at a tick.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {

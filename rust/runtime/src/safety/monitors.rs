@@ -178,7 +178,7 @@ struct Watch {
     /// Where its signals stand in [`Signals`].
     places: Vec<usize>,
     sample: Vec<f64>,
-    /// Steps for which a NaN sample stays in what a verdict reads; `None` for ever.
+    /// Steps after a NaN sample until the last instant that reads it closes; `None` for ever.
     reach: Option<u32>,
     blind: u32,
     standing: Standing,
@@ -348,10 +348,7 @@ impl Watch {
             next: None,
             sample: vec![0.0; places.len()],
             places,
-            reach: formula
-                .horizon()
-                .zip(formula.history())
-                .map(|(h, p)| h.saturating_add(p).saturating_add(1)),
+            reach: formula.horizon().zip(formula.history()).map(|(h, p)| h.saturating_add(p)),
             blind: 0,
             standing: Standing::Quiet,
         })

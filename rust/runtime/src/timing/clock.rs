@@ -121,7 +121,7 @@ fn now(clock: libc::clockid_t) -> i64 {
         libc::clock_gettime(clock, t.as_mut_ptr());
         t.assume_init()
     };
-    i64::from(t.tv_sec) * 1_000_000_000 + i64::from(t.tv_nsec)
+    t.tv_sec * 1_000_000_000 + t.tv_nsec
 }
 
 fn sleep_absolute(deadline_ns: i64) {

@@ -184,9 +184,9 @@ struct Distribution {
 
 impl Distribution {
     fn new(row: &StageSummary) -> Self {
-        let mut sum = 0;
+        let mut sum: u64 = 0;
         let cumulative = row.buckets.iter().map(|&(edge, count)| {
-            sum += count;
+            sum = sum.saturating_add(count);
             (edge, sum)
         });
         Self { count: row.count, cumulative: cumulative.collect() }
@@ -240,7 +240,7 @@ impl Random {
 mod tests {
     use super::*;
     use crate::timing::sched::RtReport;
-    use crate::timing::stats::{Stats, tests::tick};
+    use crate::timing::stats::{Latency, Stats, tests::tick};
     use crate::timing::summary::Environment;
 
     /// A run whose ticks took `scale` times 20…40 µs.
@@ -292,11 +292,14 @@ mod tests {
     #[test]
     fn the_interval_covers_the_truth() {
         // 95 % nominal; 200 independent pairs, so fewer than 180 hits has a probability below 1e-3.
+        let row = |scale: f64, seed| {
+            let (mut latency, mut random) = (Latency::new(), Random(seed));
+            (0..300).for_each(|_| latency.record((scale * 20_000.0 * (1.0 + random.uniform())) as u64));
+            StageSummary { count: latency.count(), buckets: latency.buckets(), ..StageSummary::default() }
+        };
         let hits = (0..200)
             .filter(|&seed| {
-                let comparison =
-                    compare(&run(1.0, seed, 300), &run(1.1, seed + 1000, 300), 2.0).expect("own form");
-                let p50 = whole(&comparison).p50;
+                let p50 = ratio(&row(1.0, seed), &row(1.1, seed + 1000), 0.5, &mut Random(seed));
                 p50.lo <= 1.1 && 1.1 <= p50.hi
             })
             .count();
@@ -328,6 +331,11 @@ mod tests {
         ));
         let lie = good.replacen("\"count\":10", "\"count\":11", 1);
         assert!(matches!(compare(&good, &lie, 1.1), Err(CompareError::Count { count: 11, buckets: 10, .. })));
+        let huge = good.replacen("\"count\":10", &format!("\"count\":{}", u64::MAX), 1);
+        let first = &huge[huge.find("\"buckets\":[[").expect("buckets")..];
+        let old = &first[..first.find("]]").expect("end")];
+        let huge = huge.replacen(old, &format!("\"buckets\":[[1,{}],[2,5", u64::MAX), 1);
+        assert_eq!(compare(&huge, &huge, 1.1).expect("counts agree").exit_code(), 0);
         let debug = good.replace("\"build\":\"debug\"", "\"build\":\"release\"");
         if debug != good {
             assert!(compare(&good, &debug, 1.1).expect("own form").warnings[0].contains("build differs"));

@@ -233,7 +233,7 @@ fn verdict(items: &[Item], hz: f64) -> String {
     } else if names.is_empty() {
         format!("usable at {hz} Hz")
     } else {
-        format!("usable at {hz} Hz with worse tails; better with: {}", names.join(", "))
+        format!("usable at {hz} Hz, degraded: {}", names.join(", "))
     }
 }
 

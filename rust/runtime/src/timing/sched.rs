@@ -314,6 +314,14 @@ fn set_slack(ns: libc::c_ulong) -> Result<(), Error> {
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, ns, 0, 0, 0) })
 }
 
+/// Lets the calling thread run on every core again. A thread starts on the core of the one that started it, and the
+/// control thread's core is not for its helpers.
+pub fn unpin() {
+    let cores: Vec<usize> = (0..libc::CPU_SETSIZE as usize).collect();
+    // The kernel leaves out the cores that this process may not use; a refusal leaves the thread where it is.
+    let _ = set_affinity(&cores);
+}
+
 fn set_affinity(cores: &[usize]) -> Result<(), Error> {
     // SAFETY: all-zero bytes are an empty set; CPU_SET is only given cores that the set has room for.
     unsafe {

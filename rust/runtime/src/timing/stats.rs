@@ -317,7 +317,7 @@ pub(crate) mod tests {
             deadline_ns: tick as i64 * 2_000_000,
             stage_ns,
             skipped: 0,
-            inferred: tick % 10 == 0,
+            inferred: tick.is_multiple_of(10),
             flow: Flow::Run,
             level: Level::Run,
             phase: Phase::Armed,

@@ -84,7 +84,7 @@ pub(crate) fn tick_entry(tick: u64) -> TickEntry {
     // Waits of a few µs with a heavy tail, from a counter: the same in every run.
     let h = (tick + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     let tail = 1.0 / (1.0 - h as f64 / (1u64 << 24) as f64).sqrt();
-    let inferred = tick % 10 == 0;
+    let inferred = tick.is_multiple_of(10);
     let mut stage_ns = [0; Stage::COUNT];
     stage_ns[Stage::Wake as usize] = (15_000.0 * tail) as u32;
     stage_ns[Stage::Read as usize] = 2_100 + (h % 300) as u32;
@@ -102,7 +102,7 @@ pub(crate) fn tick_entry(tick: u64) -> TickEntry {
         flow: if level(tick) == Level::Hold { Flow::Hold } else { Flow::Run },
         level: level(tick),
         phase: Phase::Armed,
-        clamped: u64::from(tick % 50 == 0) << 1,
+        clamped: u64::from(tick.is_multiple_of(50)) << 1,
         authority: 1.0,
         age_ns: 300_000,
     }
@@ -120,7 +120,7 @@ pub(crate) fn push(recorder: &mut Recorder, stats: &mut Stats, ticks: u64) {
     recorder.push(Entry::Request { tick: 1, request: Request::Command { slot: 0, value: 0.5 } });
     for tick in 0..ticks {
         recorder.push(Entry::State(&state(tick)));
-        if tick % 10 == 0 {
+        if tick.is_multiple_of(10) {
             recorder.push(Entry::Obs { tick, values: &[0.25, tick as f32] });
             recorder.push(Entry::Chunk { tick, id: tick / 10, values: &[0.5, -0.5, 0.25, tick as f32] });
             recorder.push(Entry::Verdict(&verdict(tick)));

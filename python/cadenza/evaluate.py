@@ -1,0 +1,121 @@
+"""Evaluation: seeded, noise-free episodes in their own environments, so that training never notices.
+
+Smoothness is measured on normalised actions u, which run from -1 to 1 over the environment's bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from cadenza.tasks.task import Environment
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What n episodes showed.
+
+    Attributes:
+        episodes: n.
+        success: share of episodes that ended fulfilled; None when the task does not define it.
+        return_mean: mean sum of rewards.
+        return_std: its standard deviation over episodes.
+        return_low: lower end of the 95 % bootstrap interval of the mean.
+        return_high: upper end.
+        length: mean steps of an episode.
+        action_change: mean |Δu| between consecutive steps, over joints.
+        jerk: root mean square of the third difference of u, 1/s³.
+        high_frequency: share of the actions' power, mean aside, above a quarter of the policy rate.
+    """
+
+    episodes: int
+    success: float | None
+    return_mean: float
+    return_std: float
+    return_low: float
+    return_high: float
+    length: float
+    action_change: float
+    jerk: float
+    high_frequency: float
+
+    def scalars(self) -> dict[str, float]:
+        """The numbers by name, without those that the task does not define."""
+        return {name: float(value) for name, value in asdict(self).items() if value is not None}
+
+
+def evaluate(act: Callable[[np.ndarray], np.ndarray], env: Environment, *, seed: int) -> Evaluation:
+    """Run one episode in each of the environments.
+
+    Args:
+        act: actions [n, A] in environment units for observations [n, S].
+        env: n copies of a task; they are reseeded.
+        seed: the same seed gives the same starts.
+    """
+    obs = env.reset(seed)
+    alive = np.ones(env.n, bool)
+    returns, lengths = np.zeros(env.n), np.zeros(env.n, np.int64)
+    success: np.ndarray | None = None
+    centre, span = (env.action_high + env.action_low) / 2.0, (env.action_high - env.action_low) / 2.0
+    actions: list[np.ndarray] = []
+    while alive.any():
+        action = act(obs)
+        t = env.step(action)
+        obs = t.obs
+        actions.append((np.asarray(action, np.float64) - centre) / span)
+        returns[alive] += t.reward[alive]
+        lengths[alive] += 1
+        ended = alive & t.done
+        if t.success is not None:
+            success = np.zeros(env.n, bool) if success is None else success
+            success[ended] = t.success[ended]
+        alive &= ~t.done
+    u = np.stack(actions, 1)
+    episodes = [u[i, :length] for i, length in enumerate(lengths)]
+    low, high = bootstrap(returns, seed)
+    return Evaluation(
+        episodes=env.n,
+        success=None if success is None else float(success.mean()),
+        return_mean=float(returns.mean()),
+        return_std=float(returns.std()),
+        return_low=low,
+        return_high=high,
+        length=float(lengths.mean()),
+        action_change=action_change(episodes),
+        jerk=jerk(episodes, env.dt),
+        high_frequency=high_frequency(episodes),
+    )
+
+
+def bootstrap(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """95 % percentile interval of the mean."""
+    rng = np.random.default_rng(seed)
+    means = rng.choice(values, (RESAMPLES, len(values))).mean(1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def action_change(episodes: list[np.ndarray]) -> float:
+    """Mean |Δu| over the steps of all episodes [T, A]; 0 when no episode has two steps."""
+    changes = np.concatenate([np.abs(np.diff(u, axis=0)) for u in episodes])
+    return float(changes.mean()) if changes.size else 0.0
+
+
+def jerk(episodes: list[np.ndarray], dt: float) -> float:
+    """Root mean square third difference over dt³; 0 when no episode has four steps."""
+    third = np.concatenate([np.diff(u, n=3, axis=0) for u in episodes if len(u) > 3] or [np.zeros((0, 1))])
+    return float(np.sqrt(np.square(third).mean()) / dt**3) if third.size else 0.0
+
+
+def high_frequency(episodes: list[np.ndarray]) -> float:
+    """Share of the one-sided power spectrum, without the mean, above a quarter of the sampling rate."""
+    high = total = 0.0
+    for u in episodes:
+        power = np.square(np.abs(np.fft.rfft(u - u.mean(0), axis=0)))
+        above = np.fft.rfftfreq(len(u)) > 0.25
+        high, total = high + float(power[above].sum()), total + float(power[1:].sum())
+    return high / total if total > 0.0 else 0.0

@@ -1,0 +1,269 @@
+"""Writes a trained network and everything a robot must know about it into one `.cadenza` bundle.
+
+The graph is the plain network (ONNX, opset 18): normaliser as a step of its own, nothing folded, no action scale.
+The bundle also carries recorded input → output vectors; the runtime replays them before it moves anything.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from cadenza import __version__, _native
+
+OPSET = 18
+
+
+class ExportError(ValueError):
+    """The network cannot be exported; the text names the value and the limit."""
+
+
+@dataclass(frozen=True)
+class ParityConfig:
+    """How many vectors are recorded, and from what.
+
+    Attributes:
+        sequences: number of sequences S; each starts with a reset.
+        steps: steps K of each sequence.
+        seed: seed of the drawn observations.
+        rollout: observations `[n, obs]` met in training; half of the vectors are drawn from them when given.
+    """
+
+    sequences: int = 8
+    steps: int = 16
+    seed: int = 0
+    rollout: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written: path, bundle id (hexadecimal), size in bytes, and the parity of engine and torch."""
+
+    path: Path
+    id: str
+    bytes: int
+    vectors: int
+    max_difference: float
+    atol: float
+    operators: list[str] = field(default_factory=list)
+
+
+def export(
+    path: str | Path,
+    step: torch.nn.Module,
+    *,
+    manifest: dict[str, Any],
+    specification: str | None = None,
+    parity: ParityConfig | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> ExportReport:
+    """Writes `step` (`[1, obs] → [1, action]`, float32) as the bundle `path`.
+
+    `manifest` says what the numbers mean (rates, joints, frames, observation, action, commands, monitors: the
+    form of the manifest without `files`, `functions` and `parity`). The bundle is written to a temporary file,
+    read back, its vectors are replayed by the engine, and only then it takes its name: a failure leaves no file.
+
+    Raises:
+        ExportError: the network is ill-conditioned, or its shapes disagree with the manifest.
+        _native.BundleError: the manifest or the graph is refused; the text names key and value.
+    """
+    path = Path(path)
+    parity = parity or ParityConfig()
+    step = copy.deepcopy(step).cpu().eval()
+    obs = parity_observations(manifest["observation"]["size"], parity)
+    expected, atol = _expected(step, obs, len(manifest["action"]["joints"]))
+    graph = to_onnx(step, obs[0, :1], metadata=_metadata(manifest))
+    document = {
+        **manifest,
+        "format": 1,
+        "functions": {
+            "step": {
+                "file": "step.onnx",
+                "batch": 1,
+                "inputs": {"obs": "observation"},
+                "outputs": {"action": "action"},
+            }
+        },
+        "parity": {
+            "file": "parity.safetensors",
+            "source": f"torch {torch.__version__.split('+')[0]}",
+            "atol": atol,
+            "rtol": 1e-5,
+            "measured": 0.0,
+        },
+        "provenance": _provenance() | (provenance or {}),
+    }
+    tensors = {"obs": obs, "expected": expected}
+    # Written twice: the first bundle measures how close the engine comes, the second says so.
+    _, difference = _write_verified(None, document, graph, tensors, specification)
+    document["parity"]["measured"] = difference
+    data, difference = _write_verified(path, document, graph, tensors, specification)
+    return ExportReport(
+        path=path,
+        id=_native.Bundle.from_bytes(data).id,
+        bytes=len(data),
+        vectors=obs.shape[0] * obs.shape[1],
+        max_difference=difference,
+        atol=atol,
+        operators=sorted({node.op_type for node in onnx.load_from_string(graph).graph.node}),
+    )
+
+
+def to_onnx(module: torch.nn.Module, example: np.ndarray, metadata: dict[str, str] | None = None) -> bytes:
+    """The ONNX graph of `module` for the input `example` `[1, obs]`, inputs `obs`, outputs `action`, weights inline."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (torch.from_numpy(example),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["obs"],
+            output_names=["action"],
+            external_data=False,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(buffer)
+    model = onnx.load_from_string(buffer.getvalue())
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        # Stack traces of the exporting machine: paths do not belong into a bundle.
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        del value.metadata_props[:]
+    for key, text in (metadata or {}).items():
+        model.metadata_props.add(key=key, value=text)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def parity_observations(size: int, config: ParityConfig) -> np.ndarray:
+    """Observations `[S, K, size]`: rollout, normal and extreme ones (zeros, one-hot ±10, all ±10)."""
+    rng = np.random.default_rng(config.seed)
+    total = config.sequences * config.steps
+    rows = rng.standard_normal((total, size))
+    if config.rollout is not None and len(config.rollout):
+        seen = np.asarray(config.rollout, dtype=np.float64)
+        rows = rows * (seen.std(axis=0) + 1e-3) + seen.mean(axis=0)
+        half = total // 2
+        rows[:half] = seen[rng.integers(len(seen), size=half)]
+    extremes = rows[total - total // 4 :]
+    extremes[:] = 0.0
+    for i, row in enumerate(extremes[1:]):
+        if i < 2:
+            row[:] = 10.0 if i else -10.0
+        else:
+            row[(i - 2) % size] = 10.0 if (i - 2) // size % 2 == 0 else -10.0
+    return rows.reshape(config.sequences, config.steps, size).astype(np.float32)
+
+
+def _expected(step: torch.nn.Module, obs: np.ndarray, actions: int) -> tuple[np.ndarray, float]:
+    """What torch answers in float32, and the tolerance that its own rounding justifies."""
+    flat = torch.from_numpy(obs.reshape(-1, obs.shape[-1]))
+    with torch.inference_mode():
+        single = step(flat)
+        double = copy.deepcopy(step).double()(flat.double())
+    if single.shape != (len(flat), actions):
+        raise ExportError(
+            f"the network gives {tuple(single.shape)} for {len(flat)} observations, the manifest has {actions} actions"
+        )
+    if not bool(torch.isfinite(double).all()):
+        raise ExportError("the network's output is not finite on the parity observations")
+    error = (single.double() - double).abs()
+    atol = max(1e-6, 8.0 * float(error.max()))
+    if atol > 1e-3:
+        worst = int(error.max(dim=0).values.argmax())
+        raise ExportError(f"ill-conditioned network: float32 differs from float64 by {float(error.max()):.2g} in output {worst}")
+    return single.numpy().reshape(*obs.shape[:2], actions), atol
+
+
+def _write_verified(
+    path: Path | None,
+    document: dict[str, Any],
+    graph: bytes,
+    tensors: dict[str, np.ndarray],
+    specification: str | None,
+) -> tuple[bytes, float]:
+    entries = {"step.onnx": graph}
+    if specification is not None:
+        entries["spec.stl"] = specification.encode()
+    data = _native.write_bundle(json.dumps(document), entries, tensors)
+    bundle = _native.Bundle.from_bytes(data)
+    report = _native.Policy(bundle).verify(bundle)
+    if not report.passed:
+        raise ExportError(f"the engine does not reproduce torch: {report}")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    return data, report.max_difference
+
+
+def _metadata(manifest: dict[str, Any]) -> dict[str, str]:
+    """The `metadata_props` that mjlab's deployers read, so that they can run our graphs."""
+    joints = {joint["name"]: joint for joint in manifest["joints"]}
+    scale = manifest["action"]["scale"]
+    terms = manifest["observation"]["terms"]
+
+    def csv(values: list[Any]) -> str:
+        return ",".join(repr(v) if isinstance(v, float) else str(v) for v in values)
+
+    return {
+        "joint_names": csv(list(joints)),
+        "joint_stiffness": csv([joint["kp"] for joint in joints.values()]),
+        "joint_damping": csv([joint["kd"] for joint in joints.values()]),
+        "default_joint_pos": csv([joint["default"] for joint in joints.values()]),
+        "command_names": csv([command["name"] for command in manifest.get("commands", [])]),
+        "observation_names": csv([term["name"] for term in terms]),
+        "action_scale": csv([scale.get(name, scale.get("*")) for name in manifest["action"]["joints"]]),
+    }
+
+
+def _provenance() -> dict[str, Any]:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    created = time.gmtime(int(epoch) if epoch else time.time())
+    record: dict[str, Any] = {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", created),
+        "cadenza": __version__,
+        "torch": torch.__version__,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True)
+        record |= {"git": head.stdout.strip(), "dirty": bool(status.stdout.strip())}
+    except (OSError, subprocess.SubprocessError):
+        pass  # not in a repository
+    return record
+
+
+class _quiet:
+    """Keeps torch's exporter from printing its progress."""
+
+    def __enter__(self) -> None:
+        self._stdout, sys.stdout = sys.stdout, io.StringIO()
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout = self._stdout

@@ -1,0 +1,36 @@
+"""Settings that are known to learn a task, and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cadenza.algos.symphony import SymphonyConfig
+from cadenza.evaluate import Evaluation
+from cadenza.train import TrainConfig
+
+RECIPES: dict[str, TrainConfig] = {
+    "cadenza/ReachArm6-v0": TrainConfig(
+        task="cadenza/ReachArm6-v0",
+        settings=SymphonyConfig(
+            hidden=64, explore_steps=4096, tiles=16, updates_per_vector_step=8, lr=5e-4, gamma=0.9
+        ),
+        steps=28_000,
+        envs=16,
+        eval_every=1024,
+        eval_episodes=50,
+        log_every=512,
+    )
+}
+
+
+def recipe(task_id: str) -> TrainConfig:
+    """The recipe of a task; Symphony's preset `small` for one without."""
+    return RECIPES.get(task_id, TrainConfig(task=task_id, settings=SymphonyConfig.from_preset("small")))
+
+
+def reached(evaluations: Sequence[Evaluation], *, success: float = 0.9, action_change: float = 0.1) -> bool:
+    """Whether the last two evaluations both succeed often enough and move gently enough."""
+    return len(evaluations) >= 2 and all(
+        e.success is not None and e.success >= success and e.action_change < action_change
+        for e in evaluations[-2:]
+    )

@@ -1,0 +1,95 @@
+"""The folder of a training run: what it holds and how it is read back.
+
+`config.json`, the exact `command.txt`, `metrics.csv`, TensorBoard's `events…`, `checkpoint.pt` (and the one
+before it), and `diverged.pt` after a run that met a number that is not finite.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cadenza.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cadenza.robot import suggest
+from cadenza.sinks import CsvSink, Sink, TensorBoardSink
+
+if TYPE_CHECKING:
+    from cadenza.train import TrainConfig
+
+
+class RunDir:
+    """A run's folder.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoint = self.path / "checkpoint.pt"
+        self.dump = self.path / "diverged.pt"
+
+    def create(self, config: TrainConfig) -> None:
+        """Begin a new run. Raises ValueError when the folder already holds one."""
+        if self.checkpoint.exists():
+            raise ValueError(f"{self.path} already holds a run: resume it, or choose another folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write(self.path / "config.json", json.dumps(asdict(config), indent=2) + "\n")
+        _write(self.path / "command.txt", shlex.join(sys.argv) + "\n")
+
+    def config(self) -> TrainConfig:
+        """The run's settings. Raises ValueError, naming the file, when it is missing or not a run's."""
+        from cadenza.train import ALGORITHMS, TrainConfig
+
+        path = self.path / "config.json"
+        try:
+            data = json.loads(path.read_text())
+            settings, _ = ALGORITHMS[data["algorithm"]]
+            data["settings"] = _build(settings, data["settings"])
+            return _build(TrainConfig, data)
+        except FileNotFoundError:
+            raise ValueError(f"{self.path} holds no run: there is no {path.name}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: {error!r}" if isinstance(error, KeyError) else f"{path}: {error}"
+            ) from error
+
+    def sinks(self, resume_step: int | None) -> list[Sink]:
+        """CSV and TensorBoard, continued after `resume_step` or new."""
+        return [
+            CsvSink(self.path / "metrics.csv", resume_step=resume_step),
+            TensorBoardSink(self.path, resume_step=resume_step),
+        ]
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write the checkpoint; see `save_checkpoint`."""
+        save_checkpoint(self.checkpoint, state)
+
+    def load(self, config: TrainConfig) -> dict[str, Any]:
+        """Read the checkpoint; CheckpointError when it is missing, torn, or another run's."""
+        state = load_checkpoint(self.checkpoint)
+        for name in ("task", "algorithm", "seed", "envs"):
+            mine, theirs = getattr(config, name), state.get("run", {}).get(name)
+            if mine != theirs:
+                raise CheckpointError(self.checkpoint, f"made with {name} = {theirs!r}, the run has {mine!r}")
+        return state
+
+
+def _build(cls: type, data: Mapping[str, Any]) -> Any:
+    known = [f.name for f in fields(cls)]
+    for key in data:
+        if key not in known:
+            raise ValueError(f"unknown setting {key!r}{suggest(key, known)}")
+    return cls(**data)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)

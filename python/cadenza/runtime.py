@@ -1,0 +1,241 @@
+"""Run a bundle in the Rust loop: on MuJoCo, on a robot, or on nothing at all.
+
+The loop owns its thread, its state and its clock; Python holds a handle. No Python code ever runs on the control
+thread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cadenza import _native
+from cadenza._native import Bundle, BundleError, ParityReport, Policy, RuntimeFault
+
+if TYPE_CHECKING:
+    import mujoco
+
+    from cadenza.robot import Robot
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Handle",
+    "ParityReport",
+    "Policy",
+    "Report",
+    "RunConfig",
+    "Runtime",
+    "RuntimeFault",
+    "SimDevice",
+    "Snapshot",
+]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a bundle is run; the fields of the runtime's own configuration, which checks them.
+
+    Attributes:
+        seconds: length of the run, counted from arming; without end when `None`.
+        record: log file (MCAP).
+        virtual_clock: no sleeping, one period for each tick; the same input gives the same bytes.
+        dry_run: the full pipeline, but motors are never enabled and commands go to the log only.
+        upsample: `"hold"` or `"linear"`: how the policy's rate becomes the control rate.
+        record_every: control ticks between two records of `/tick`.
+        priority: real-time priority asked for (SCHED_FIFO).
+        core: core to pin the control thread to.
+        spin_us: time before a deadline from which the loop spins instead of sleeping, µs.
+        require_rt: refuse to run when the real-time set-up is degraded.
+        arm: arm as soon as the checks pass, without waiting for :meth:`Handle.arm`.
+    """
+
+    seconds: float | None = None
+    record: str | None = None
+    virtual_clock: bool = False
+    dry_run: bool = False
+    upsample: str = "hold"
+    record_every: int = 1
+    priority: int = 80
+    core: int | None = None
+    spin_us: int = 0
+    require_rt: bool = False
+    arm: bool = True
+
+
+class SimDevice:
+    """A MuJoCo simulation as the robot: stepped by the loop through MuJoCo's own library, without the GIL.
+
+    Python must not touch `data` while a run uses it; afterwards it holds the final state.
+    """
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, robot: Robot) -> None:
+        from cadenza.sim.device import sim_handles
+
+        self.model, self.data, self.robot = model, data, robot
+        self.native = _native.SimDevice(sim_handles(model, data, robot), (model, data))
+
+    @classmethod
+    def of(cls, robot: Robot, qpos: np.ndarray | None = None) -> SimDevice:
+        """A fresh simulation of `robot` at home, or at `qpos`."""
+        import mujoco
+
+        model = robot.model()
+        data = mujoco.MjData(model)
+        data.qpos[:] = robot.home_qpos(model) if qpos is None else qpos
+        mujoco.mj_forward(model, data)
+        return cls(model, data, robot)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The newest tick, copied without stopping the loop. Arrays `[joints]` in robot order, SI units."""
+
+    tick: int
+    level: str
+    phase: str
+    authority: float
+    q: np.ndarray
+    dq: np.ndarray
+    command: np.ndarray
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run went.
+
+    Attributes:
+        ended: why it ended, in words.
+        level: level of the safety ladder at the end.
+        ticks: commands made.
+        faults: `{"tick", "reason", "joint", "value", "limit", "level"}` for each fault, in order.
+        stats: stage → count and percentiles in µs, deadlines missed, rate.
+        rt: what the operating system granted.
+        record: log path, records written and dropped, error if any.
+        monitors: per monitor: verdicts, smallest robustness, trips.
+        table: the same as a text table.
+    """
+
+    ended: str
+    level: str
+    ticks: int
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    stats: dict[str, Any] = field(default_factory=dict)
+    rt: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+    monitors: list[dict[str, Any]] = field(default_factory=list)
+    table: str = ""
+
+    @classmethod
+    def _of(cls, text: str) -> Report:
+        return cls(**json.loads(text))
+
+
+class Runtime:
+    """A bundle, a robot and a device, checked against each other and ready to run.
+
+    Args:
+        bundle: path of a `.cadenza` file, or an open :class:`Bundle`.
+        robot: robot, or its name or path.
+        device: a :class:`SimDevice`, `"null"` (ideal joints), or `"replay:LOG"`.
+        config: the run's knobs.
+
+    Raises:
+        ValueError: bundle, robot and device do not fit; the text names both values.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle,
+        *,
+        robot: Robot | str | Path,
+        device: SimDevice | str = "null",
+        config: RunConfig | None = None,
+    ) -> None:
+        from cadenza.robot import Robot, load_robot
+
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(str(bundle))
+        self.robot = robot if isinstance(robot, Robot) else load_robot(robot)
+        self.config = config or RunConfig()
+        native = device.native if isinstance(device, SimDevice) else device
+        self._native = _native.Runtime(self.bundle, self.robot.native, native, json.dumps(asdict(self.config)))
+        self._device = device  # a simulation lives as long as the loop that steps it
+
+    def start(self) -> Handle:
+        """Starts the loop in its own thread."""
+        return Handle(self._native.start())
+
+    def run(self, commands: Mapping[float, Mapping[str, float]] | None = None) -> Report:
+        """Runs to the end and blocks; Ctrl-C is a soft stop, a second one damps at once.
+
+        Args:
+            commands: operator commands by time since the start, s: `{0.0: {"goal_x": 0.3}, 2.0: {…}}`.
+        """
+        script = [(float(t), name, float(v)) for t, values in (commands or {}).items() for name, v in values.items()]
+        return Report._of(self._native.run(script))
+
+
+class Handle:
+    """A running loop. Leaving the `with` block stops it softly."""
+
+    def __init__(self, native: _native.Handle) -> None:
+        self._native = native
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.wait()
+
+    def arm(self) -> None:
+        """Switches the motors on as soon as the checks pass."""
+        self._native.arm()
+
+    def disarm(self) -> None:
+        """Motors off."""
+        self._native.disarm()
+
+    def reset(self) -> None:
+        """Clears the latch when its cause is gone; leaves the robot disarmed."""
+        self._native.reset()
+
+    def stop(self) -> None:
+        """Soft stop: brake to rest, hold, damp; then the loop ends."""
+        self._native.stop()
+
+    def estop(self) -> None:
+        """Damp at once, latched."""
+        self._native.estop()
+
+    def command(self, **values: float) -> None:
+        """Sets operator commands by name.
+
+        Raises:
+            KeyError: unknown name; the text lists the bundle's commands.
+            ValueError: outside the range that the bundle was trained for, or not finite.
+        """
+        for name, value in values.items():
+            self._native.command(name, float(value))
+
+    def snapshot(self) -> Snapshot:
+        """The newest tick; never blocks the loop."""
+        return Snapshot(**self._native.snapshot())
+
+    def wait(self, timeout: float | None = None, raise_on_fault: bool = False) -> Report:
+        """Waits for the end of the run.
+
+        Raises:
+            TimeoutError: it still runs after `timeout` seconds.
+            RuntimeFault: with `raise_on_fault`, when a fault stopped it.
+        """
+        return Report._of(self._native.wait(timeout, raise_on_fault))

@@ -1,0 +1,171 @@
+"""n simulations of a robot task: the loop of training, made of the runtime's own parts.
+
+Observation terms, action decoding, up-sampling and limiter are the Rust ones (`_native`), built from the
+task's manifest, so a policy trains on what it will meet. NumPy only moves the rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cadenza import _native
+from cadenza.sim.batch import BatchSim
+from cadenza.tasks.task import Moment, Task, Transition
+
+
+class RobotEnvironment:
+    """n running copies of a robot task (an `Environment`).
+
+    Args:
+        task: the task.
+        n: number of simulations.
+        seed: seeds the starts of all episodes.
+        threads: threads of the simulation; more change the speed, never a number.
+        stagger: begin the first episodes at evenly spread elapsed steps, so that they do not end together.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        n: int,
+        *,
+        seed: int | np.random.SeedSequence = 0,
+        threads: int = 1,
+        stagger: bool = False,
+    ) -> None:
+        manifest = task.manifest()
+        text = json.dumps(manifest)
+        robot = task.robot
+        rates = manifest["rates"]
+        self.task, self.name, self.n = task, f"cadenza/{task.name}-v0", n
+        self.dt = float(rates["policy_dt"])
+        self.episode_steps: int | None = task.episode_steps
+        self.action_low = -np.ones(task.action_size, np.float32)
+        self.action_high = np.ones(task.action_size, np.float32)
+        self.action_names = tuple(manifest["action"]["joints"])
+        gains = {j["name"]: (j["kp"], j["kd"]) for j in manifest["joints"]}
+        self.sim = BatchSim(robot, n, threads=threads, gains=gains, physics_dt=rates["physics_dt"])
+        self._observation = _native.ObservationBatch(text, robot.native, n)
+        self._actions = _native.ActionBatch(text, robot.native, n)
+        self.obs_size = int(self._observation.size)
+        self._sites = [(name, site) for name, site in robot.frames]
+        ticks, joints = round(self.dt / rates["control_dt"]), len(robot.joints)
+        self._q, self._dq = np.zeros((n, ticks, joints)), np.zeros((n, ticks, joints))
+        self._user = np.zeros((n, len(manifest["commands"])))
+        self._action = np.zeros((n, task.action_size), np.float32)
+        self._elapsed = np.zeros(n, np.int64)
+        self._stagger = stagger
+        self._rng = np.random.default_rng(seed)
+        self._obs = np.zeros((n, self.obs_size), np.float32)
+        self.reset()
+
+    def reset(self, seed: int | np.random.SeedSequence | None = None) -> np.ndarray:
+        """Start n new episodes, reseeded when a seed is given; observations [n, S]."""
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        everyone = np.arange(self.n)
+        self._begin(everyone)
+        if self._stagger:
+            self._elapsed[:] = everyone * self.task.episode_steps // self.n
+        self._obs = self._observe()
+        return self._obs.copy()
+
+    def step(self, action: np.ndarray) -> Transition:
+        """Take one policy step.
+
+        Args:
+            action: [n, A] in graph units, inside [-1, 1].
+
+        Raises:
+            ValueError: wrong shape, or an action that is not finite or outside the bounds.
+            SimulationDiverged: see `BatchSim.step`.
+        """
+        action = self._checked(action)
+        previous, self._action = self._action, action
+        self._actions.step(action, self.sim.q, self._q, self._dq)
+        self.sim.step(self._q, self._dq)
+        self._elapsed += 1
+        next_obs = self._observe()
+
+        now = self.moment(previous)
+        reward, terminated = self.task.reward(now), self.task.terminated(now)
+        success = self.task.success(now)
+        truncated = (self._elapsed >= self.task.episode_steps) & ~terminated
+        ended = np.flatnonzero(terminated | truncated)
+        self._obs = next_obs
+        if len(ended):
+            self._begin(ended)
+            self._obs = self._observe(next_obs.copy(), ended)
+        return Transition(self._obs.copy(), next_obs, reward, terminated, truncated, success)
+
+    def moment(self, previous: np.ndarray | None = None) -> Moment:
+        """The present as tasks see it; `previous` is the action before the last one."""
+        frames = {name: self.sim.site(site).copy() for name, site in self._sites}
+        before = self._action if previous is None else previous
+        return Moment(self.sim.q, self.sim.dq, self.sim.tau, self._user, self._action, before, frames)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an exact resume needs."""
+        return {
+            "sim": self.sim.state_dict(),
+            "actions": self._actions.state(),
+            "observation": self._observation.state(),
+            "user": self._user.copy(),
+            "action": self._action.copy(),
+            "elapsed": self._elapsed.copy(),
+            "obs": self._obs.copy(),
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> np.ndarray:
+        """Restore `state_dict` (ValueError when it does not fit); observations to act on next [n, S]."""
+        self.sim.load_state_dict(state["sim"])
+        self._actions.set_state(state["actions"])
+        self._observation.set_state(state["observation"])
+        for mine, theirs in (
+            (self._user, state["user"]), (self._elapsed, state["elapsed"]), (self._obs, state["obs"]),
+        ):  # fmt: skip
+            mine[:] = theirs
+        self._action = np.array(state["action"], np.float32)
+        self._rng.bit_generator.state = state["rng"]
+        return self._obs.copy()
+
+    def close(self) -> None:
+        """Nothing to free: MuJoCo's pool goes with the object."""
+
+    def _begin(self, ids: np.ndarray) -> None:
+        start = self.task.start(self._rng, len(ids))
+        self.sim.reset(ids, start.q)
+        self._user[ids] = start.user
+        self._action = self._action.copy()
+        self._action[ids] = 0.0
+        self._elapsed[ids] = 0
+        self._actions.reset(ids, start.q)
+        self._observation.reset(ids)
+
+    def _observe(self, out: np.ndarray | None = None, ids: np.ndarray | None = None) -> np.ndarray:
+        """Observe everyone, or only `ids`: it enters the histories, so nobody is observed twice."""
+        out = np.zeros((self.n, self.obs_size), np.float32) if out is None else out
+        self._observation.step(
+            self.sim.q, self.sim.dq, self.sim.tau, self._user, self._action, self._actions.target,
+            self._elapsed * self.dt, out, ids,
+        )  # fmt: skip
+        return out
+
+    def _checked(self, action: np.ndarray) -> np.ndarray:
+        out = np.array(action, np.float32)
+        if out.shape != (self.n, self.task.action_size):
+            raise ValueError(
+                f"action has shape {list(out.shape)}, expected {[self.n, self.task.action_size]}"
+            )
+        bad = ~(np.abs(out) <= 1.0)
+        if bad.any():
+            sim, i = (int(x) for x in np.argwhere(bad)[0])
+            raise ValueError(
+                f"action {out[sim, i]} of {self.action_names[i]} in simulation {sim} is outside [-1, 1]"
+            )
+        return out

@@ -1,0 +1,50 @@
+"""Tasks by id: `cadenza/ReachArm6-v0` for our robots, `gym:Hopper-v5` for gymnasium's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cadenza.robot import suggest
+from cadenza.tasks.reach import ReachArm6
+from cadenza.tasks.task import Environment, Task
+
+TASKS: dict[str, Callable[[], Task]] = {"cadenza/ReachArm6-v0": ReachArm6}
+GYM_PREFIX = "gym:"
+
+
+def make_task(task_id: str) -> Task:
+    """The robot task of that id. Raises ValueError, with the nearest id, for an unknown one."""
+    if task_id not in TASKS:
+        raise ValueError(f"no task {task_id!r}{suggest(task_id, list(TASKS))}")
+    return TASKS[task_id]()
+
+
+def make(
+    task_id: str,
+    n: int,
+    *,
+    seed: int | np.random.SeedSequence = 0,
+    threads: int = 1,
+    stagger: bool = False,
+) -> Environment:
+    """n running copies of a task.
+
+    Args:
+        task_id: an id of `TASKS`, or `gym:` and a gymnasium id.
+        n: number of copies.
+        seed: seeds their starts.
+        threads: threads of the simulation (robot tasks); they never change a number.
+        stagger: spread the first episodes' ends (robot tasks).
+
+    Raises:
+        ValueError: an unknown id (with the nearest one), or a task with spaces that are no plain boxes.
+    """
+    if task_id.startswith(GYM_PREFIX):
+        from cadenza.tasks.gymnasium import GymEnvironment
+
+        return GymEnvironment(task_id.removeprefix(GYM_PREFIX), n, seed=seed)
+    from cadenza.sim.env import RobotEnvironment
+
+    return RobotEnvironment(make_task(task_id), n, seed=seed, threads=threads, stagger=stagger)

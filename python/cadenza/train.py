@@ -1,0 +1,406 @@
+"""Training: act → step → store → update → log → evaluate → checkpoint.
+
+A run is reproducible from its seed and resumes exactly: at one thread a run that was killed and resumed
+writes the same numbers as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from cadenza.algos import Algorithm, EnvInfo, TrainingDiverged
+from cadenza.algos.symphony import Symphony, SymphonyConfig
+from cadenza.checkpoint import save_checkpoint
+from cadenza.evaluate import Evaluation, evaluate
+from cadenza.progress import ProgressMode, make_progress
+from cadenza.rundir import RunDir
+from cadenza.sim.batch import SimulationDiverged
+from cadenza.sinks import Sink
+from cadenza.tasks import make
+from cadenza.tasks.task import Environment, Transition
+
+ALGORITHMS: dict[str, tuple[type, type]] = {"symphony": (SymphonyConfig, Symphony)}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a run.
+
+    Attributes:
+        task: id of the task, e.g. "cadenza/ReachArm6-v0" or "gym:Hopper-v5".
+        algorithm: name of the algorithm.
+        settings: its settings.
+        steps: transitions to collect, over all environments.
+        envs: parallel environments.
+        seed: seeds the agent and the environments.
+        eval_every: transitions between evaluations; they begin with the first update.
+        eval_episodes: episodes of an evaluation.
+        eval_seed: seed of the evaluation's starts, the same for every run and every evaluation.
+        log_every: transitions between two rows of training metrics.
+        checkpoint_every: transitions between two checkpoints; there is always one at the end.
+        sim_threads: threads of the simulation; they change the speed, never a number.
+        torch_threads: threads of torch; more than one may change the last bits.
+        device: where the networks are trained.
+    """
+
+    task: str = "cadenza/ReachArm6-v0"
+    algorithm: Literal["symphony"] = "symphony"
+    settings: SymphonyConfig = field(default_factory=SymphonyConfig)
+    steps: int = 100_000
+    envs: int = 1
+    seed: int = 0
+    eval_every: int = 2_500
+    eval_episodes: int = 10
+    eval_seed: int = 20_000
+    log_every: int = 1_000
+    checkpoint_every: int = 10_000
+    sim_threads: int = 1
+    torch_threads: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm {self.algorithm!r} is not one of {', '.join(ALGORITHMS)}")
+        for name in (
+            "steps", "envs", "eval_every", "eval_episodes", "log_every", "checkpoint_every", "sim_threads",
+            "torch_threads",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        reason: "steps" (all done), "goal" (`stop_when` said so) or "interrupted" (Ctrl-C).
+        steps: transitions collected.
+        evaluations: all evaluations, with the number of transitions at each.
+        agent: the trained agent.
+        cpu_seconds: process CPU time of the run, over all its parts.
+    """
+
+    reason: Literal["steps", "goal", "interrupted"]
+    steps: int
+    evaluations: tuple[tuple[int, Evaluation], ...]
+    agent: Algorithm
+    cpu_seconds: float
+
+
+class Diverged(RuntimeError):
+    """A reward, observation, simulation or loss is not finite. The text says where and names the dump."""
+
+
+StopWhen = Callable[[Sequence[Evaluation]], bool]
+
+
+def train(
+    config: TrainConfig,
+    run_dir: str | Path,
+    *,
+    resume: bool = False,
+    stop_when: StopWhen | None = None,
+    sinks: Sequence[Sink] = (),
+    progress: ProgressMode = "silent",
+) -> TrainResult:
+    """Train, or go on with an interrupted run.
+
+    Args:
+        config: settings; for a resumed run those of `RunDir.config`, with another `steps` if wanted.
+        run_dir: folder of the run.
+        resume: go on from the folder's checkpoint.
+        stop_when: given all evaluations so far after each, says whether that is enough.
+        sinks: further places for the metrics, beside CSV and TensorBoard in the folder.
+        progress: "auto" for a bar or lines, "silent" for nothing.
+
+    Raises:
+        ValueError: settings, folder or checkpoint that do not fit (CheckpointError names file and reason).
+        Diverged: a number is not finite; `diverged.pt` in the folder holds state, action and agent.
+    """
+    folder = RunDir(run_dir)
+    run = _Run(config)
+    if resume:
+        run.load_state_dict(folder.load(config))
+    else:
+        folder.create(config)
+    env, agent, meter = run.env, run.agent, run.meter
+    outputs = [*folder.sinks(run.step if resume else None), *sinks]
+    reason: Literal["steps", "goal", "interrupted"] = "steps"
+
+    with (
+        contextlib.closing(run),
+        _flushing(outputs),
+        _torch_threads(config.torch_threads),
+        _interruptible() as interrupt,
+        make_progress(progress, config.steps, run.step) as bar,
+    ):
+        while run.step < config.steps:
+            if interrupt.asked:
+                reason = "interrupted"
+                break
+            with _dumping(folder, run):
+                action = agent.act(run.obs, explore=True)
+                run.last = (run.obs, action, None)
+                t = env.step(action)
+                run.last = (run.obs, action, t)
+                _ensure_finite(t, run.step)
+                agent.observe(run.obs, action, t.reward, t.next_obs, t.terminated, t.truncated)
+                losses = [agent.update() for _ in range(agent.updates_due(env.n))]
+            run.obs = t.obs
+            run.step += env.n
+            meter.add(t, losses)
+
+            if run.due(config.log_every):
+                _log(outputs, "train", meter.take(), run.step)
+                _log(outputs, "time", run.speed(), run.step)
+            if agent.ready and run.due(config.eval_every):
+                run.evaluate()
+                _log(outputs, "eval", run.evaluations[-1][1].scalars(), run.step)
+                if stop_when is not None and stop_when([e for _, e in run.evaluations]):
+                    reason = "goal"
+                    break
+            if run.due(config.checkpoint_every):
+                _flush(outputs)
+                folder.save(run.state_dict())
+            bar.update(run.step, run.figures())
+        _flush(outputs)
+        folder.save(run.state_dict())
+    return TrainResult(reason, run.step, tuple(run.evaluations), agent, run.cpu_seconds())
+
+
+def make_agent(config: TrainConfig, env: Environment, seed: int) -> Algorithm:
+    """The algorithm of a run, untrained."""
+    _, algorithm = ALGORITHMS[config.algorithm]
+    info = EnvInfo(task=env.name, joints=env.action_names, max_episode_steps=env.episode_steps)
+    return algorithm(
+        config.settings,
+        env.obs_size,
+        env.action_low,
+        env.action_high,
+        seed=seed,
+        device=config.device,
+        env_info=info,
+    )
+
+
+def load_agent(run_dir: str | Path) -> tuple[TrainConfig, Algorithm, int]:
+    """The trained agent of a run, for evaluation and export: its settings, the agent, and its transitions."""
+    folder = RunDir(run_dir)
+    config = folder.config()
+    state = folder.load(config)
+    env = make(config.task, 1)
+    agent = make_agent(config, env, config.seed)
+    agent.load_state_dict({k: v for k, v in state["agent"].items() if k != "buffer"})
+    env.close()
+    return config, agent, int(state["step"])
+
+
+class _Run:
+    """Everything of a run that a checkpoint holds."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        env_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
+        self.env = make(config.task, config.envs, seed=env_seed, threads=config.sim_threads, stagger=True)
+        self.eval_env = make(
+            config.task, config.eval_episodes, seed=config.eval_seed, threads=config.sim_threads
+        )
+        self.agent = make_agent(config, self.env, int(agent_seed.generate_state(1)[0]))
+        self.obs = self.env.reset()
+        self.meter = _Meter(config.envs)
+        self.step = 0
+        self.evaluations: list[tuple[int, Evaluation]] = []
+        self.last: tuple[np.ndarray, np.ndarray, Transition | None] | None = None
+        self._cpu_before, self._cpu_start = 0.0, time.process_time()
+        self._wall_start, self._first_step = time.monotonic(), 0
+
+    def due(self, every: int) -> bool:
+        """Whether a multiple of `every` was reached or passed by the last step."""
+        return self.step // every > (self.step - self.env.n) // every
+
+    def evaluate(self) -> None:
+        result = evaluate(
+            lambda obs: self.agent.act(obs, explore=False), self.eval_env, seed=self.config.eval_seed
+        )
+        self.evaluations.append((self.step, result))
+
+    def cpu_seconds(self) -> float:
+        return self._cpu_before + time.process_time() - self._cpu_start
+
+    def speed(self) -> dict[str, float]:
+        wall = time.monotonic() - self._wall_start
+        return {"steps_per_s": (self.step - self._first_step) / wall, "cpu_seconds": self.cpu_seconds()}
+
+    def figures(self) -> dict[str, float]:
+        """What the progress bar shows."""
+        out = {}
+        if self.meter.last_return is not None:
+            out["return"] = self.meter.last_return
+        if self.evaluations:
+            latest = self.evaluations[-1][1]
+            out["eval"] = latest.return_mean
+            if latest.success is not None:
+                out["success"] = latest.success
+        return out
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "run": {name: getattr(self.config, name) for name in ("task", "algorithm", "seed", "envs")},
+            "step": self.step,
+            "obs": self.obs,
+            "env": self.env.state_dict(),
+            "agent": self.agent.state_dict(buffer=True),
+            "meter": asdict(self.meter),
+            "evaluations": [(step, asdict(e)) for step, e in self.evaluations],
+            "cpu_seconds": self.cpu_seconds(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.agent.load_state_dict(state["agent"])
+        self.obs = self.env.load_state_dict(state["env"])
+        self.step = self._first_step = int(state["step"])
+        self.meter = _Meter(**state["meter"])
+        self.evaluations = [(step, Evaluation(**e)) for step, e in state["evaluations"]]
+        self._cpu_before = float(state["cpu_seconds"])
+
+    def close(self) -> None:
+        self.env.close()
+        self.eval_env.close()
+
+
+@dataclass
+class _Meter:
+    """Sums since the last row of training metrics."""
+
+    envs: int
+    returns: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
+    lengths: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
+    finished: list[tuple[float, int]] = field(default_factory=list)
+    losses: dict[str, float] = field(default_factory=dict)
+    updates: int = 0
+    last_return: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.returns is None:
+            self.returns, self.lengths = np.zeros(self.envs), np.zeros(self.envs, np.int64)
+
+    def add(self, t: Transition, losses: Sequence[Mapping[str, float]]) -> None:
+        self.returns += t.reward
+        self.lengths += 1
+        for i in np.flatnonzero(t.done):
+            self.finished.append((float(self.returns[i]), int(self.lengths[i])))
+        self.returns[t.done], self.lengths[t.done] = 0.0, 0
+        for metrics in losses:
+            self.updates += 1
+            for name, value in metrics.items():
+                self.losses[name] = self.losses.get(name, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        """Means since the last call."""
+        out = {name: total / self.updates for name, total in self.losses.items()}
+        if self.finished:
+            returns, lengths = np.array(self.finished).T
+            self.last_return = float(returns.mean())
+            out |= {
+                "return": self.last_return,
+                "length": float(lengths.mean()),
+                "episodes": len(self.finished),
+            }
+        self.finished, self.losses, self.updates = [], {}, 0
+        return out
+
+
+class _Interrupt:
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[_Interrupt]:
+    """The first Ctrl-C asks for an end with a checkpoint, the second ends at once (main thread only)."""
+    interrupt = _Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _flushing(sinks: Sequence[Sink]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for sink in sinks:
+            sink.close()
+
+
+@contextlib.contextmanager
+def _dumping(folder: RunDir, run: _Run) -> Iterator[None]:
+    """Save what led to a number that is not finite, and say where it lies."""
+    try:
+        yield
+    except (_NotFinite, TrainingDiverged, SimulationDiverged) as error:
+        obs, action, t = run.last if run.last is not None else (run.obs, None, None)
+        state = {"text": str(error), "step": run.step, "obs": obs, "action": action}
+        if t is not None:
+            state["transition"] = {
+                name: getattr(t, name) for name in ("next_obs", "reward", "terminated", "truncated")
+            }
+        state |= {"env": run.env.state_dict(), "agent": run.agent.state_dict(buffer=True)}
+        save_checkpoint(folder.dump, state)
+        raise Diverged(f"{error}; state, action and agent are in {folder.dump}") from error
+
+
+class _NotFinite(Exception):
+    pass
+
+
+def _ensure_finite(t: Transition, step: int) -> None:
+    for name, rows in (("reward", t.reward[:, None]), ("observation", t.next_obs)):
+        bad = ~np.isfinite(rows)
+        if bad.any():
+            env, i = (int(x) for x in np.argwhere(bad)[0])
+            what = f"{name} {rows[env, i]}" + (f" in component {i}" if name == "observation" else "")
+            raise _NotFinite(f"{what} in environment {env}, after {step} transitions")
+
+
+def _log(sinks: Sequence[Sink], group: str, values: Mapping[str, float], step: int) -> None:
+    for name, value in values.items():
+        for sink in sinks:
+            sink.scalar(f"{group}/{name}", value, step)
+
+
+def _flush(sinks: Sequence[Sink]) -> None:
+    for sink in sinks:
+        sink.flush()

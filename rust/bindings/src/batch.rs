@@ -1,0 +1,290 @@
+//! The runtime's observation builder and action path over many simulations at once: what a policy is trained on is what
+//! it meets on the robot, computed by the same code.
+
+use cadenza_policy::manifest::Manifest;
+use cadenza_runtime::action::{ActionPath, PathSnapshot};
+use cadenza_runtime::config::Upsample;
+use cadenza_runtime::observe::{Feedback, Observer};
+use cadenza_runtime::robot::ticks_per_step;
+use cadenza_runtime::state::{MAX_JOINTS, MAX_USER, State};
+use numpy::ndarray::ArrayView2;
+use numpy::{
+    PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2, PyReadwriteArray3, PyUntypedArrayMethods,
+};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error;
+use crate::robot::PyRobot;
+
+fn manifest(text: &str) -> PyResult<Manifest> {
+    serde_json::from_str(text).map_err(error::bundle)
+}
+
+/// Refuses an array of another shape, naming both.
+fn expect(name: &str, got: &[usize], want: &[usize]) -> PyResult<()> {
+    if got == want {
+        Ok(())
+    } else {
+        Err(PyValueError::new_err(format!("{name} has shape {got:?}, expected {want:?}")))
+    }
+}
+
+/// The simulations that a call is about: those of `ids`, or all.
+fn chosen(ids: Option<&PyReadonlyArray1<'_, i64>>, n: usize) -> PyResult<Vec<usize>> {
+    let Some(ids) = ids else { return Ok((0..n).collect()) };
+    ids.as_array()
+        .iter()
+        .map(|&i| {
+            usize::try_from(i)
+                .ok()
+                .filter(|&i| i < n)
+                .ok_or_else(|| PyValueError::new_err(format!("simulation {i} of {n}")))
+        })
+        .collect()
+}
+
+/// Copies a row of joint numbers.
+fn joints(row: &ArrayView2<'_, f64>, i: usize, out: &mut [f64; MAX_JOINTS]) {
+    for (x, &value) in out.iter_mut().zip(row.row(i)) {
+        *x = value;
+    }
+}
+
+/// Observation vectors of n simulations.
+#[pyclass(name = "ObservationBatch", module = "cadenza._native")]
+pub(crate) struct ObservationBatch {
+    observers: Vec<Observer>,
+    state: State,
+    feedback: Feedback,
+    joints: usize,
+    commands: usize,
+    actions: usize,
+}
+
+#[pymethods]
+impl ObservationBatch {
+    #[new]
+    fn new(manifest_json: &str, robot: &PyRobot, n: usize) -> PyResult<Self> {
+        let manifest = manifest(manifest_json)?;
+        let observer = Observer::new(&manifest, &robot.0).map_err(error::bundle)?;
+        let joints = robot.0.joints.len();
+        Ok(Self {
+            observers: vec![observer; n],
+            state: State::new(joints),
+            feedback: Feedback::reset(&manifest, &[0.0; MAX_JOINTS]),
+            joints,
+            commands: manifest.commands.len().min(MAX_USER),
+            actions: manifest.action.joints.len(),
+        })
+    }
+
+    /// Length of one observation.
+    #[getter]
+    fn size(&self) -> usize {
+        self.observers.first().map_or(0, Observer::size)
+    }
+
+    /// Forgets the histories of these simulations.
+    fn reset(&mut self, ids: PyReadonlyArray1<'_, i64>) -> PyResult<()> {
+        for i in chosen(Some(&ids), self.observers.len())? {
+            self.observers[i].reset();
+        }
+        Ok(())
+    }
+
+    /// Observes the simulations `ids` (all of them when absent) into the rows of `out`. Joint numbers `[n, J]` in robot
+    /// order and SI units, `user` `[n, commands]`, `action` `[n, A]` in graph units, `time` `[n]` in seconds.
+    #[pyo3(signature = (q, dq, tau, user, action, target, time, out, ids=None))]
+    #[expect(clippy::too_many_arguments, reason = "one array for each source")]
+    fn step(
+        &mut self,
+        q: PyReadonlyArray2<'_, f64>,
+        dq: PyReadonlyArray2<'_, f64>,
+        tau: PyReadonlyArray2<'_, f64>,
+        user: PyReadonlyArray2<'_, f64>,
+        action: PyReadonlyArray2<'_, f32>,
+        target: PyReadonlyArray2<'_, f64>,
+        time: PyReadonlyArray1<'_, f64>,
+        mut out: PyReadwriteArray2<'_, f32>,
+        ids: Option<PyReadonlyArray1<'_, i64>>,
+    ) -> PyResult<()> {
+        let n = self.observers.len();
+        for (name, array) in [("q", &q), ("dq", &dq), ("tau", &tau), ("target", &target)] {
+            expect(name, array.shape(), &[n, self.joints])?;
+        }
+        expect("user", user.shape(), &[n, self.commands])?;
+        expect("action", action.shape(), &[n, self.actions])?;
+        expect("time", time.shape(), &[n])?;
+        expect("out", out.shape(), &[n, self.size()])?;
+        let (q, dq, tau, user) = (q.as_array(), dq.as_array(), tau.as_array(), user.as_array());
+        let (action, target, time) = (action.as_array(), target.as_array(), time.as_array());
+        let mut out = out.as_array_mut();
+        for i in chosen(ids.as_ref(), n)? {
+            joints(&q, i, &mut self.state.q);
+            joints(&dq, i, &mut self.state.dq);
+            joints(&tau, i, &mut self.state.tau);
+            joints(&target, i, &mut self.feedback.target);
+            for (x, &value) in self.state.user.iter_mut().zip(user.row(i)) {
+                *x = value;
+            }
+            for (x, &value) in self.feedback.action.iter_mut().zip(action.row(i)) {
+                *x = value;
+            }
+            self.feedback.time = time[i];
+            let mut row = out.row_mut(i);
+            let row = row.as_slice_mut().ok_or_else(|| PyValueError::new_err("out is not contiguous"))?;
+            let observer = &mut self.observers[i];
+            if let Err(bad) = observer.step(&self.state, &self.feedback, row) {
+                let term = observer.term(bad.term).unwrap_or("?");
+                let text = format!("term {term}, element {} of simulation {i} is not finite", bad.index);
+                return Err(PyValueError::new_err(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The histories of all simulations, for an exact resume.
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let all: Vec<_> = self.observers.iter().map(Observer::histories).collect();
+        Ok(PyBytes::new(py, &serde_json::to_vec(&all).map_err(error::bundle)?))
+    }
+
+    /// Goes on from `state()`.
+    fn set_state(&mut self, state: &[u8]) -> PyResult<()> {
+        let all: Vec<(Vec<f32>, bool)> = serde_json::from_slice(state).map_err(error::bundle)?;
+        let fits = all.len() == self.observers.len();
+        if !fits
+            || !self
+                .observers
+                .iter_mut()
+                .zip(&all)
+                .all(|(o, (history, fresh))| o.set_histories(history, *fresh))
+        {
+            return Err(PyValueError::new_err(
+                "the observation histories belong to another task or number of simulations",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Actions of n simulations on their way to the motors: units, sequence, limiter.
+#[pyclass(name = "ActionBatch", module = "cadenza._native")]
+pub(crate) struct ActionBatch {
+    paths: Vec<ActionPath>,
+    /// Control tick of each simulation since its episode began.
+    ticks: Vec<u64>,
+    state: State,
+    joints: usize,
+    actions: usize,
+    /// Control ticks of one policy step.
+    steps: usize,
+}
+
+#[pymethods]
+impl ActionBatch {
+    #[new]
+    fn new(manifest_json: &str, robot: &PyRobot, n: usize) -> PyResult<Self> {
+        let manifest = manifest(manifest_json)?;
+        let upsample = if manifest.chunk.horizon > 1 { Upsample::Linear } else { Upsample::Hold };
+        let path = ActionPath::new(&manifest, &robot.0, upsample).map_err(error::bundle)?;
+        let joints = robot.0.joints.len();
+        Ok(Self {
+            actions: path.decoder.input_len(),
+            paths: vec![path; n],
+            ticks: vec![0; n],
+            state: State::new(joints),
+            joints,
+            steps: ticks_per_step(&manifest).map_err(error::robot)? as usize,
+        })
+    }
+
+    /// Starts these simulations at rest at `q` `[len(ids), J]`.
+    fn reset(&mut self, ids: PyReadonlyArray1<'_, i64>, q: PyReadonlyArray2<'_, f64>) -> PyResult<()> {
+        let ids = chosen(Some(&ids), self.paths.len())?;
+        expect("q", q.shape(), &[ids.len(), self.joints])?;
+        let q = q.as_array();
+        for (row, i) in ids.into_iter().enumerate() {
+            joints(&q, row, &mut self.state.q);
+            self.paths[i].reset(&self.state).map_err(error::robot)?;
+            self.ticks[i] = 0;
+        }
+        Ok(())
+    }
+
+    /// One policy step: takes `action` `[n, A]` (graph units) at the measured `q` `[n, J]`, and writes the positions and
+    /// velocities of the next K control ticks to `out_q` and `out_dq` `[n, K, J]`.
+    fn step(
+        &mut self,
+        py: Python<'_>,
+        action: PyReadonlyArray2<'_, f32>,
+        q: PyReadonlyArray2<'_, f64>,
+        mut out_q: PyReadwriteArray3<'_, f64>,
+        mut out_dq: PyReadwriteArray3<'_, f64>,
+    ) -> PyResult<()> {
+        let n = self.paths.len();
+        expect("action", action.shape(), &[n, self.actions])?;
+        expect("q", q.shape(), &[n, self.joints])?;
+        expect("out_q", out_q.shape(), &[n, self.steps, self.joints])?;
+        expect("out_dq", out_dq.shape(), &[n, self.steps, self.joints])?;
+        let (action, q, row) = (action.as_slice()?, q.as_array(), self.steps * self.joints);
+        let (out_q, out_dq) = (out_q.as_slice_mut()?, out_dq.as_slice_mut()?);
+        py.detach(|| {
+            for (i, path) in self.paths.iter_mut().enumerate() {
+                joints(&q, i, &mut self.state.q);
+                let raw = &action[i * self.actions..(i + 1) * self.actions];
+                let rows = i * row..(i + 1) * row;
+                path.rollout(
+                    raw,
+                    &self.state,
+                    self.ticks[i],
+                    self.steps,
+                    &mut out_q[rows.clone()],
+                    &mut out_dq[rows],
+                )
+                .map_err(|fault| (i, fault))?;
+                self.ticks[i] += self.steps as u64;
+            }
+            Ok(())
+        })
+        .map_err(|(i, fault): (usize, cadenza_runtime::action::ActionFault)| {
+            PyValueError::new_err(format!("simulation {i}: {fault}"))
+        })
+    }
+
+    /// Decoded policy target of each joint `[n, J]`.
+    #[getter]
+    fn target<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray2<f64>> {
+        let rows = self.paths.iter().flat_map(|path| path.decoder.target()[..self.joints].iter().copied());
+        let array = numpy::ndarray::Array2::from_shape_vec((self.paths.len(), self.joints), rows.collect());
+        PyArray2::from_owned_array(py, array.unwrap_or_default())
+    }
+
+    /// The state of all paths, for an exact resume.
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let all: Vec<_> =
+            self.paths.iter().map(ActionPath::snapshot).zip(self.ticks.iter().copied()).collect();
+        Ok(PyBytes::new(py, &serde_json::to_vec(&all).map_err(error::bundle)?))
+    }
+
+    /// Goes on from `state()`.
+    fn set_state(&mut self, state: &[u8]) -> PyResult<()> {
+        let all: Vec<(PathSnapshot, u64)> = serde_json::from_slice(state).map_err(error::bundle)?;
+        if all.len() != self.paths.len() {
+            let text = format!("the state holds {} simulations, this batch {}", all.len(), self.paths.len());
+            return Err(PyValueError::new_err(text));
+        }
+        for ((path, tick), (snapshot, t)) in self.paths.iter_mut().zip(&mut self.ticks).zip(&all) {
+            path.restore(snapshot).map_err(error::robot)?;
+            *tick = *t;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<ObservationBatch>()?;
+    module.add_class::<ActionBatch>()
+}

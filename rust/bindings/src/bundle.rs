@@ -1,0 +1,177 @@
+//! Bundles, policies and parity.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use cadenza_policy::{self as policy, Bundle, Manifest, Options, ParityReport, Policy};
+use numpy::{
+    PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyReadwriteArray1, PyUntypedArrayMethods,
+};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use crate::error;
+
+/// An opened bundle: immutable, every byte checked.
+#[pyclass(name = "Bundle", module = "cadenza._native", frozen)]
+pub(crate) struct PyBundle(pub(crate) Bundle);
+
+#[pymethods]
+impl PyBundle {
+    #[new]
+    fn new(path: PathBuf) -> PyResult<Self> {
+        Bundle::open(&path).map(Self).map_err(error::bundle)
+    }
+
+    #[staticmethod]
+    fn from_bytes(data: &[u8]) -> PyResult<Self> {
+        Bundle::from_bytes(data.to_vec()).map(Self).map_err(error::bundle)
+    }
+
+    /// SHA-256 of the manifest, hexadecimal: it covers every byte of the bundle.
+    #[getter]
+    fn id(&self) -> String {
+        self.0.id().iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The manifest as JSON text.
+    #[getter]
+    fn manifest(&self) -> String {
+        self.0.manifest().to_json()
+    }
+
+    /// The text of `spec.stl`.
+    #[getter]
+    fn specification(&self) -> Option<String> {
+        self.0.specification().map(str::to_owned)
+    }
+
+    /// An entry's bytes.
+    fn entry<'py>(&self, py: Python<'py>, name: &str) -> Option<Bound<'py, PyBytes>> {
+        self.0.entry(name).map(|data| PyBytes::new(py, data))
+    }
+}
+
+/// Whether the engine reproduces the recorded vectors.
+#[pyclass(name = "ParityReport", module = "cadenza._native", frozen)]
+pub(crate) struct PyParity(ParityReport);
+
+#[pymethods]
+impl PyParity {
+    #[getter]
+    fn passed(&self) -> bool {
+        self.0.passed
+    }
+
+    #[getter]
+    fn vectors(&self) -> usize {
+        self.0.vectors
+    }
+
+    #[getter]
+    fn max_difference(&self) -> f64 {
+        self.0.measured
+    }
+
+    fn __str__(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// The networks of a bundle, ready to run without allocating.
+#[pyclass(name = "Policy", module = "cadenza._native")]
+pub(crate) struct PyPolicy {
+    policy: Policy,
+    actions: usize,
+}
+
+#[pymethods]
+impl PyPolicy {
+    #[new]
+    fn new(bundle: &PyBundle) -> PyResult<Self> {
+        let policy = Policy::load(&bundle.0, &Options::default()).map_err(error::bundle)?;
+        Ok(Self { policy, actions: bundle.0.manifest().action.joints.len() })
+    }
+
+    /// Forgets the episode before.
+    fn reset(&mut self) {
+        self.policy.reset();
+    }
+
+    /// One action in graph units; `out` makes the call free of allocation.
+    #[pyo3(signature = (obs, prev=None, out=None))]
+    fn act<'py>(
+        &mut self,
+        py: Python<'py>,
+        obs: PyReadonlyArray1<'py, f32>,
+        prev: Option<PyReadonlyArray1<'py, f32>>,
+        out: Option<PyReadwriteArray1<'py, f32>>,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        let mut out = match out {
+            Some(out) => out,
+            None => PyArray1::zeros(py, self.actions, false).readwrite(),
+        };
+        {
+            let obs = obs.as_slice()?;
+            let previous = prev.as_ref().map(|p| p.as_slice()).transpose()?.unwrap_or(&[]);
+            let action = out.as_slice_mut()?;
+            let policy = &mut self.policy;
+            py.detach(|| policy.act(obs, previous, action)).map_err(error::bundle)?;
+        }
+        Ok((**out).clone())
+    }
+
+    /// Replays the recorded vectors; leaves a reset policy.
+    fn verify(&mut self, bundle: &PyBundle) -> PyResult<PyParity> {
+        self.policy.verify(&bundle.0).map(PyParity).map_err(error::bundle)
+    }
+}
+
+/// The bytes of a bundle: `manifest` (JSON) without `files`, entries by name, and the parity tensors (float32).
+#[pyfunction]
+fn write_bundle<'py>(
+    py: Python<'py>,
+    manifest: &str,
+    entries: BTreeMap<String, Vec<u8>>,
+    parity: BTreeMap<String, PyReadonlyArrayDyn<'py, f32>>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let mut value: serde_json::Value = serde_json::from_str(manifest).map_err(error::bundle)?;
+    if let Some(object) = value.as_object_mut() {
+        object.entry("files").or_insert_with(|| serde_json::json!({}));
+    }
+    let manifest: Manifest = serde_json::from_value(value).map_err(error::bundle)?;
+    let mut entries: Vec<(String, Vec<u8>)> = entries.into_iter().collect();
+    if let Some(spec) = &manifest.parity {
+        let raw = parity
+            .iter()
+            .map(|(name, array)| {
+                let bytes = array.as_slice()?.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+                Ok((name.clone(), array.shape().to_vec(), bytes))
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        let views = raw
+            .iter()
+            .map(|(name, shape, bytes)| {
+                TensorView::new(Dtype::F32, shape.clone(), bytes)
+                    .map(|view| (name.clone(), view))
+                    .map_err(error::bundle)
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        let data = safetensors::serialize(views, None).map_err(error::bundle)?;
+        entries.push((spec.file.clone(), data));
+    } else if !parity.is_empty() {
+        return Err(PyValueError::new_err("parity tensors are given but the manifest has no `parity`"));
+    }
+    let data = py.detach(|| policy::write_bundle(manifest, &entries)).map_err(error::bundle)?;
+    Ok(PyBytes::new(py, &data))
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyBundle>()?;
+    module.add_class::<PyParity>()?;
+    module.add_class::<PyPolicy>()?;
+    module.add_function(wrap_pyfunction!(write_bundle, module)?)
+}

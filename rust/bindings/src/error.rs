@@ -1,0 +1,44 @@
+//! Exceptions of the extension, and how Rust errors become them.
+
+use std::fmt::Display;
+
+use pyo3::create_exception;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+create_exception!(cadenza._native, StlError, PyValueError, "A formula, trace or parameter is refused.");
+create_exception!(cadenza._native, BundleError, PyValueError, "A bundle, manifest or network is refused.");
+create_exception!(cadenza._native, RobotError, PyValueError, "A robot.toml is refused, or does not fit.");
+create_exception!(cadenza._native, RunError, PyValueError, "A run cannot start.");
+create_exception!(cadenza._native, LogError, PyValueError, "A log cannot be read.");
+create_exception!(cadenza._native, RuntimeFault, PyRuntimeError, "A fault stopped a run.");
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("StlError", py.get_type::<StlError>())?;
+    module.add("BundleError", py.get_type::<BundleError>())?;
+    module.add("RobotError", py.get_type::<RobotError>())?;
+    module.add("RunError", py.get_type::<RunError>())?;
+    module.add("LogError", py.get_type::<LogError>())?;
+    module.add("RuntimeFault", py.get_type::<RuntimeFault>())
+}
+
+pub(crate) fn stl(error: impl Display) -> PyErr {
+    StlError::new_err(error.to_string())
+}
+
+pub(crate) fn bundle(error: impl Display) -> PyErr {
+    BundleError::new_err(error.to_string())
+}
+
+pub(crate) fn robot(error: impl Display) -> PyErr {
+    RobotError::new_err(error.to_string())
+}
+
+pub(crate) fn run(error: impl Display) -> PyErr {
+    RunError::new_err(error.to_string())
+}
+
+pub(crate) fn log(error: impl Display) -> PyErr {
+    LogError::new_err(error.to_string())
+}

@@ -1,0 +1,77 @@
+//! Logs: columns by name, and the report page.
+
+use std::path::PathBuf;
+
+use cadenza_runtime::log::{Log, LogError};
+use cadenza_runtime::report;
+use cadenza_runtime::state::Joints;
+use numpy::PyArray2;
+use numpy::ndarray::Array2;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::error;
+
+/// A log in memory.
+#[pyclass(name = "Log", module = "cadenza._native", frozen)]
+pub(crate) struct PyLog(Log);
+
+/// Rows `[ticks, joints]`.
+fn rows<'py>(py: Python<'py>, rows: &[Joints], n: usize) -> Bound<'py, PyArray2<f64>> {
+    let flat = rows.iter().flat_map(|row| row[..n].iter().copied()).collect();
+    PyArray2::from_owned_array(py, Array2::from_shape_vec((rows.len(), n), flat).unwrap_or_default())
+}
+
+#[pymethods]
+impl PyLog {
+    #[new]
+    fn new(path: PathBuf) -> PyResult<Self> {
+        Log::open(&path).map(Self).map_err(error::log)
+    }
+
+    /// What the log says before its first message, as JSON: robot, joints, rates, commands, monitors, run.
+    #[getter]
+    fn header(&self) -> PyResult<String> {
+        serde_json::to_string(self.0.header()).map_err(error::log)
+    }
+
+    /// Statistics of the run as JSON; None when it was killed.
+    #[getter]
+    fn stats(&self) -> PyResult<Option<String>> {
+        self.0.stats().map(|s| serde_json::to_string(s).map_err(error::log)).transpose()
+    }
+
+    /// What could not be read, one sentence each.
+    #[getter]
+    fn damage(&self) -> Vec<String> {
+        self.0.damage().to_vec()
+    }
+
+    /// Arrays `[ticks, joints]` by name: `q`, `dq`, `tau` measured, `command`, `command_velocity` sent.
+    fn joints<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let n = self.0.header().joints.len();
+        let states = self.0.states().collect::<Result<Vec<_>, LogError>>().map_err(error::log)?;
+        let commands = self.0.commands().collect::<Result<Vec<_>, LogError>>().map_err(error::log)?;
+        let d = PyDict::new(py);
+        let column = |f: fn(&cadenza_runtime::state::State) -> Joints| -> Vec<Joints> {
+            states.iter().map(|s| f(&s.value)).collect()
+        };
+        d.set_item("q", rows(py, &column(|s| s.q), n))?;
+        d.set_item("dq", rows(py, &column(|s| s.dq), n))?;
+        d.set_item("tau", rows(py, &column(|s| s.tau), n))?;
+        let sent: Vec<Joints> = commands.iter().map(|c| c.value.q).collect();
+        let velocity: Vec<Joints> = commands.iter().map(|c| c.value.dq).collect();
+        d.set_item("command", rows(py, &sent, n))?;
+        d.set_item("command_velocity", rows(py, &velocity, n))?;
+        Ok(d)
+    }
+
+    /// The report: one self-contained HTML page.
+    fn html(&self) -> PyResult<String> {
+        report::html(&self.0).map_err(error::log)
+    }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyLog>()
+}

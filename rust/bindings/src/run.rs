@@ -1,0 +1,174 @@
+//! The loop and its handle.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use cadenza_runtime::config::RunConfig;
+use cadenza_runtime::control::{Handle, Inbox, Prepared, Report, Request, Snapshot, replay_device};
+use cadenza_runtime::device::{Device, TimeSource};
+use cadenza_runtime::device::null::NullDevice;
+use cadenza_runtime::log::Log;
+use numpy::PyArray1;
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTimeoutError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::bundle::PyBundle;
+use crate::error::{self, RuntimeFault};
+use crate::robot::PyRobot;
+use crate::sim::PySimDevice;
+
+/// A bundle, a robot and a device that fit each other. Runs once.
+#[pyclass(name = "Runtime", module = "cadenza._native", frozen)]
+pub(crate) struct PyRuntime {
+    prepared: Mutex<Option<Prepared>>,
+}
+
+/// Errors of operator commands: an unknown name is a KeyError.
+fn refused(e: cadenza_runtime::control::RunError) -> PyErr {
+    match e {
+        e @ cadenza_runtime::control::RunError::UnknownCommand { .. } => PyKeyError::new_err(e.to_string()),
+        e => PyValueError::new_err(e.to_string()),
+    }
+}
+
+fn json(report: &Report) -> PyResult<String> {
+    serde_json::to_string(report).map_err(error::run)
+}
+
+/// The device that Python names: a simulation, `null`, or `replay:LOG`.
+fn device(device: &Bound<'_, PyAny>, robot: &PyRobot, time: TimeSource) -> PyResult<Box<dyn Device>> {
+    if let Ok(sim) = device.cast::<PySimDevice>() {
+        return Ok(Box::new(sim.get().lend(&robot.0, time)?));
+    }
+    let name: String = device.extract()?;
+    if let Some(path) = name.strip_prefix("replay:") {
+        let log = Log::open(path.as_ref()).map_err(error::log)?;
+        return Ok(Box::new(replay_device(&log, time).map_err(error::run)?));
+    }
+    match name.as_str() {
+        "null" => Ok(Box::new(NullDevice::new(&robot.0, time).map_err(error::run)?)),
+        _ => Err(error::run(format!("device '{name}': a SimDevice, 'null' or 'replay:LOG' wanted"))),
+    }
+}
+
+#[pymethods]
+impl PyRuntime {
+    #[new]
+    fn new(bundle: &PyBundle, robot: &PyRobot, device_: &Bound<'_, PyAny>, config_json: &str) -> PyResult<Self> {
+        let config: RunConfig = serde_json::from_str(config_json).map_err(error::run)?;
+        let time = config.time_source();
+        let device = device(device_, robot, time.clone())?;
+        let prepared = Prepared::new(&bundle.0, &robot.0, device, time, &config).map_err(error::run)?;
+        Ok(Self { prepared: Mutex::new(Some(prepared)) })
+    }
+
+    /// Starts the loop in its own thread.
+    fn start(&self) -> PyResult<PyHandle> {
+        let prepared = self.take()?;
+        Ok(PyHandle { handle: Mutex::new(prepared.start()) })
+    }
+
+    /// Runs to the end; `commands` are (time in s, name, value). The report as JSON.
+    fn run(&self, py: Python<'_>, commands: Vec<(f64, String, f64)>) -> PyResult<String> {
+        let prepared = self.take()?;
+        let script = commands
+            .iter()
+            .map(|(time, name, value)| {
+                Ok((prepared.tick_at(*time), prepared.command(name, *value).map_err(refused)?))
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        json(&py.detach(|| prepared.run(Inbox::script(script))))
+    }
+}
+
+impl PyRuntime {
+    fn take(&self) -> PyResult<Prepared> {
+        let prepared = self.prepared.lock().ok().and_then(|mut p| p.take());
+        prepared.ok_or_else(|| PyRuntimeError::new_err("this runtime has run already: make a new one"))
+    }
+}
+
+/// A running loop.
+#[pyclass(name = "Handle", module = "cadenza._native", frozen)]
+pub(crate) struct PyHandle {
+    handle: Mutex<Handle>,
+}
+
+impl PyHandle {
+    fn with<T>(&self, f: impl FnOnce(&mut Handle) -> T) -> PyResult<T> {
+        self.handle.lock().map(|mut handle| f(&mut handle)).map_err(|_| PyRuntimeError::new_err("the handle is broken"))
+    }
+
+    fn ask(&self, request: Request) -> PyResult<()> {
+        self.with(|handle| handle.request(request))?.map_err(error::run)
+    }
+}
+
+#[pymethods]
+impl PyHandle {
+    fn arm(&self) -> PyResult<()> {
+        self.ask(Request::Arm)
+    }
+
+    fn disarm(&self) -> PyResult<()> {
+        self.ask(Request::Disarm)
+    }
+
+    fn reset(&self) -> PyResult<()> {
+        self.ask(Request::Reset)
+    }
+
+    fn stop(&self) -> PyResult<()> {
+        self.ask(Request::Stop)
+    }
+
+    fn estop(&self) -> PyResult<()> {
+        self.ask(Request::Estop)
+    }
+
+    /// Sets an operator command.
+    fn command(&self, name: &str, value: f64) -> PyResult<()> {
+        let request = self.with(|handle| handle.command(name, value))?.map_err(refused)?;
+        self.ask(request)
+    }
+
+    /// The newest tick, as the fields of `cadenza.runtime.Snapshot`.
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let Snapshot { tick, level, phase, authority, n, q, dq, command, fault } = self.with(Handle::snapshot)?;
+        let d = PyDict::new(py);
+        d.set_item("tick", tick)?;
+        d.set_item("level", level.name())?;
+        d.set_item("phase", phase.name())?;
+        d.set_item("authority", authority)?;
+        d.set_item("q", PyArray1::from_slice(py, &q[..n]))?;
+        d.set_item("dq", PyArray1::from_slice(py, &dq[..n]))?;
+        d.set_item("command", PyArray1::from_slice(py, &command[..n]))?;
+        d.set_item("fault", fault.map(|f| f.reason.name()))?;
+        Ok(d)
+    }
+
+    /// Waits for the end; the report as JSON.
+    #[pyo3(signature = (timeout=None, raise_on_fault=false))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>, raise_on_fault: bool) -> PyResult<String> {
+        let timeout = timeout.map(Duration::try_from_secs_f64).transpose().map_err(error::run)?;
+        let report = py.detach(|| self.with(|handle| handle.wait(timeout)))?;
+        let report = report.ok_or_else(|| PyTimeoutError::new_err("the loop still runs, or its report was given out"))?;
+        if raise_on_fault && report.exit_code != 0 {
+            return Err(RuntimeFault::new_err(report.ended));
+        }
+        json(&report)
+    }
+}
+
+/// The run's knobs at their defaults, as JSON.
+#[pyfunction]
+fn default_run_config() -> PyResult<String> {
+    serde_json::to_string(&RunConfig::default()).map_err(error::run)
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyRuntime>()?;
+    module.add_class::<PyHandle>()?;
+    module.add_function(wrap_pyfunction!(default_run_config, module)?)
+}

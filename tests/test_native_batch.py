@@ -1,0 +1,145 @@
+"""The extension's batched parts against the NumPy reference: robot, observations, actions with limiter."""
+
+import json
+
+import numpy as np
+import pytest
+
+import native_double
+from cadenza import _native, load_robot
+from cadenza.tasks.reach import ReachArm6
+
+pytestmark = pytest.mark.skipif(_native is native_double, reason="the extension is not built")
+
+N = 5
+TASK = ReachArm6()
+TEXT = json.dumps(TASK.manifest())
+REFERENCE = native_double.Robot(TASK.robot.path)
+
+
+def pair(name, text=TEXT):
+    return getattr(_native, name)(text, TASK.robot.native, N), getattr(native_double, name)(
+        text, REFERENCE, N
+    )
+
+
+def test_robot_toml_reads_the_same():
+    mine = TASK.robot.native
+    for name in ("name", "control_hz", "frames"):
+        assert getattr(mine, name) == getattr(REFERENCE, name)
+    assert str(mine.model) == REFERENCE.model
+    assert [dict(j) for j in mine.joints] == REFERENCE.joints
+
+
+def test_observations():
+    rust, numpy = pair("ObservationBatch")
+    assert rust.size == numpy.size == 32
+    rng = np.random.default_rng(0)
+    everyone = np.arange(N)
+    rust.reset(everyone)
+    for k in range(50):
+        q, dq, tau, target = (rng.normal(0, 1.5, (N, 7)) for _ in range(4))
+        user = rng.normal(0, 0.4, (N, 3))
+        action = rng.uniform(-1, 1, (N, 6)).astype(np.float32)
+        ids = None if k % 3 else np.flatnonzero(rng.random(N) < 0.5)
+        a, b = np.full((N, 32), 7.0, np.float32), np.full((N, 32), 7.0, np.float32)
+        inputs = (q, dq, tau, user, action, target, np.full(N, 0.1))
+        rust.step(*inputs, a, ids)
+        numpy.step(*inputs, b, ids)
+        np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
+
+
+def test_actions_through_the_limiter():
+    rust, numpy = pair("ActionBatch")
+    rng = np.random.default_rng(1)
+    home = TASK.robot.home
+    lo, hi = TASK.robot.position.T
+
+    def start(ids):
+        q = np.clip(home + rng.uniform(-0.3, 0.3, (len(ids), 7)), lo, hi)
+        for batch in (rust, numpy):
+            batch.reset(ids, q)
+        return q
+
+    q = start(np.arange(N))
+    a, b = ([np.zeros((N, 20, 7)) for _ in range(2)] for _ in range(2))
+    bias = rng.uniform(-1, 1, (N, 6))
+    for k in range(120):
+        # drifts far enough to meet leash, joint limits, and the velocity and acceleration bounds
+        action = np.clip(bias * 1.5 + rng.normal(0, 0.5, (N, 6)), -1, 1).astype(np.float32)
+        rust.step(action, q, *a)
+        numpy.step(action, q, *b)
+        np.testing.assert_allclose(rust.target, numpy.target, atol=1e-12)
+        np.testing.assert_allclose(a[0], b[0], atol=1e-12)
+        np.testing.assert_allclose(a[1], b[1], atol=1e-9)
+        q = b[0][:, -1] + rng.normal(0, 0.05, (N, 7))
+        if k % 40 == 39:
+            bias = rng.uniform(-1, 1, (N, 6))
+            q[[1, 3]] = start(np.array([1, 3]))
+    assert (np.abs(numpy.target - lo).min(0) == 0).any()
+    assert np.abs(b[1]).max() > 1.0
+
+
+def test_actions_resume():
+    rust, _ = pair("ActionBatch")
+    twin, _ = pair("ActionBatch")
+    rng = np.random.default_rng(2)
+    q = np.tile(TASK.robot.home, (N, 1))
+    rust.reset(np.arange(N), q)
+    out = [np.zeros((N, 20, 7)) for _ in range(4)]
+    for _ in range(7):
+        rust.step(rng.uniform(-1, 1, (N, 6)).astype(np.float32), q, out[0], out[1])
+    twin.set_state(rust.state())
+    for _ in range(7):
+        u = rng.uniform(-1, 1, (N, 6)).astype(np.float32)
+        rust.step(u, q, out[0], out[1])
+        twin.step(u, q, out[2], out[3])
+        np.testing.assert_array_equal(out[0], out[2])
+        np.testing.assert_array_equal(out[1], out[3])
+
+
+def test_a_permuted_robot_gives_permuted_commands(tmp_path):
+    text = TASK.robot.path.read_text()
+    head, *joints = text.split("[[joint]]")
+    order = [4, 0, 6, 2, 5, 1, 3]
+    folder = tmp_path / "arm"
+    folder.mkdir()
+    (folder / "model.xml").write_bytes(TASK.robot.model_path.read_bytes())
+    (folder / "robot.toml").write_text(head + "".join("[[joint]]" + joints[i].rstrip() + "\n" for i in order))
+    other = load_robot(folder)
+    assert other.joint_names == tuple(TASK.robot.joint_names[i] for i in order)
+    plain, permuted = (
+        _native.ActionBatch(TEXT, TASK.robot.native, 1),
+        _native.ActionBatch(TEXT, other.native, 1),
+    )
+    q = TASK.robot.home[None]
+    plain.reset(np.arange(1), q)
+    permuted.reset(np.arange(1), q[:, order])
+    rng = np.random.default_rng(3)
+    out = [np.zeros((1, 20, 7)) for _ in range(4)]
+    for _ in range(20):
+        u = rng.uniform(-1, 1, (1, 6)).astype(np.float32)
+        plain.step(u, q, out[0], out[1])
+        permuted.step(u, q[:, order], out[2], out[3])
+        np.testing.assert_array_equal(out[0][..., order], out[2])
+        np.testing.assert_array_equal(out[1][..., order], out[3])
+        q = out[0][:, -1]
+
+
+def test_bad_input_is_refused():
+    observation, _ = pair("ObservationBatch")
+    actions, _ = pair("ActionBatch")
+    with pytest.raises(ValueError, match=r"q has shape \[5, 6\], expected \[5, 7\]"):
+        actions.step(
+            np.zeros((N, 6), np.float32), np.zeros((N, 6)), np.zeros((N, 20, 7)), np.zeros((N, 20, 7))
+        )
+    with pytest.raises(ValueError, match="simulation 5"):
+        observation.reset(np.array([5]))
+    manifest = TASK.manifest()
+    manifest["observation"]["terms"][0]["source"] = "joint_poss"
+    with pytest.raises(ValueError, match="joint_poss"):
+        _native.ObservationBatch(json.dumps(manifest), TASK.robot.native, N)
+    manifest = TASK.manifest()
+    manifest["action"]["joints"][0] = "shoulder"
+    with pytest.raises(ValueError, match="shoulder"):
+        _native.ActionBatch(json.dumps(manifest), TASK.robot.native, N)
