@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use cadenza_runtime::log::{Log, LogError};
 use cadenza_runtime::report;
 use cadenza_runtime::state::Joints;
-use numpy::{PyArray1, PyArray2};
 use numpy::ndarray::Array2;
+use numpy::{PyArray1, PyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
