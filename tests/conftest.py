@@ -1,16 +1,12 @@
-"""Shared set-up: until the extension is built, its batched parts are played by the NumPy reference."""
+"""Shared set-up."""
 
 import sys
 from pathlib import Path
 
 import torch
 
+# `native_double` is imported by tests in subfolders as well
 sys.path.insert(0, str(Path(__file__).parent))
-try:
-    import cadenza  # noqa: F401
-except ImportError:
-    import native_double
 
-    sys.modules["cadenza._native"] = native_double
-
+# more threads change the last bits
 torch.set_num_threads(1)
