@@ -1,7 +1,7 @@
 """The folder of a training run: what it holds and how it is read back.
 
-`config.json`, the exact commands in `command.txt`, `metrics.csv`, TensorBoard's `events…`, `checkpoint.pt` (and
-the one before it), and `diverged.pt` after a run that met a number that is not finite.
+`config.json`, the exact commands in `command.txt`, `metrics.csv`, TensorBoard's `events…`, `checkpoint.pt`
+(and the one before it), and `diverged.pt` after a run that met a number that is not finite.
 """
 
 from __future__ import annotations
