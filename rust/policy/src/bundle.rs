@@ -92,7 +92,7 @@ pub enum BundleError {
         entry: String,
     },
     /// The bytes of an entry are not those that were written.
-    #[error("entry {entry:?}: damaged, its {kind} differs")]
+    #[error("entry {entry:?}: damaged or cut short, its {kind} differs")]
     Checksum {
         /// The entry.
         entry: String,
@@ -260,6 +260,15 @@ pub fn write_bundle(mut manifest: Manifest, entries: &[(String, Vec<u8>)]) -> Re
     let mut all = vec![(MANIFEST, text.as_bytes())];
     all.extend(entries.iter().map(|(name, data)| (name.as_str(), data.as_slice())));
     Ok(Bundle::from_bytes(archive::write(&all)?)?.bytes)
+}
+
+/// Lays entries out as an archive, without looking at their content. For tools and tests that need a bundle which
+/// [`Bundle::from_bytes`] refuses for what it says, not for how it is written.
+///
+/// # Errors
+/// Names, lengths and numbers of entries beyond the format's.
+pub fn write_archive(entries: &[(&str, &[u8])]) -> Result<Vec<u8>, BundleError> {
+    archive::write(entries)
 }
 
 /// Lower-case hexadecimal.

@@ -172,10 +172,10 @@ impl Graph {
     pub(crate) fn drop_dead(&mut self) {
         let mut needed = vec![false; self.values.len()];
         self.outputs.iter().for_each(|&o| needed[o] = true);
-        for node in
-            self.nodes.iter().rev().filter(|n| needed[n.output]).map(|n| n.inputs.clone()).collect::<Vec<_>>()
-        {
-            node.into_iter().for_each(|i| needed[i] = true);
+        for node in self.nodes.iter().rev() {
+            if needed[node.output] {
+                node.inputs.iter().for_each(|&i| needed[i] = true);
+            }
         }
         self.nodes.retain(|n| needed[n.output]);
     }

@@ -50,15 +50,14 @@ pub(crate) fn check(m: &Manifest) -> Result<(), ManifestError> {
         check_term(m, term)?;
         total += term.size * term.history.length;
     }
-    if o.interleave == Interleave::Time {
-        if let Some(other) = o.terms.iter().find(|t| t.history.length != o.terms[0].history.length) {
-            let (a, b) = (o.terms[0].history.length, other.history.length);
-            let why = format!(
-                "time needs equal histories, but {} has {a} and {} has {b}",
-                o.terms[0].name, other.name
-            );
-            return Err(ManifestError::Contradiction { at: "observation.interleave".into(), why });
-        }
+    let differs = |t: &&Term| t.history.length != o.terms[0].history.length;
+    if o.interleave == Interleave::Time
+        && let Some(other) = o.terms.iter().find(differs)
+    {
+        let (a, b) = (o.terms[0].history.length, other.history.length);
+        let why =
+            format!("time needs equal histories, but {} has {a} and {} has {b}", o.terms[0].name, other.name);
+        return Err(ManifestError::Contradiction { at: "observation.interleave".into(), why });
     }
     if total == 0 {
         return Err(ManifestError::Size { at: "observation.terms".into(), expected: 1, got: 0 });

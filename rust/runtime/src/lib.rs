@@ -1,6 +1,7 @@
 //! The real-time loop between a policy and the motors
 
 pub mod action;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod device;

@@ -31,7 +31,7 @@ pub(crate) fn exp<const F: bool>(x: f32) -> f32 {
     let q = horner::<F, 5>(r, [0.001_394_121_4, 0.008_363_235, 0.041_666_374, 0.166_665_76, 0.5]);
     let p = 1.0 + fma::<F>(r * r, q, r);
     // 2ⁿ in two factors, so that it may be subnormal or, for n = 128, reach infinity.
-    let n = t.to_bits() as i32 - MAGIC.to_bits() as i32;
+    let n = (t.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
     let half = n >> 1;
     let two = |k: i32| f32::from_bits(((k + 127) << 23) as u32);
     p * two(half) * two(n - half)
@@ -45,7 +45,7 @@ pub(crate) fn tanh<const F: bool>(x: f32) -> f32 {
     let q = horner::<F, 5>(z, [-0.006_113_139, 0.021_010_036, -0.053_854_056, 0.133_327_95, -0.333_333_28]);
     let small = fma::<F>(x * z, q, x);
     let large = 1.0 - 2.0 / (exp::<F>(a + a) + 1.0);
-    if a < 0.625 { small } else { large.copysign(x) }
+    (if a < 0.625 { small } else { large }).copysign(x)
 }
 
 /// 1/(1 + e⁻ˣ).
@@ -59,8 +59,15 @@ pub(crate) fn sigmoid<const F: bool>(x: f32) -> f32 {
 pub(crate) fn erf<const F: bool>(x: f32) -> f32 {
     let a = x.abs();
     let z = x * x;
-    let c =
-        [7.889_119e-5, -8.020_841e-4, 0.005_189_535, -0.026_854_444, 0.112_836, -0.376_126_26, 1.128_379_1];
+    let c = [
+        7.889_119e-5,
+        -8.020_841e-4,
+        0.005_189_535,
+        -0.026_854_444,
+        0.112_836,
+        -0.376_126_26,
+        std::f32::consts::FRAC_2_SQRT_PI,
+    ];
     let small = x * horner::<F, 7>(z, c);
     // ln erfc on [1, 4]; erfc(4) is below half an ulp of 1.
     let t = if a > 4.0 { 4.0 } else { a };

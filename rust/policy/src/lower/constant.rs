@@ -74,13 +74,15 @@ fn range(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<Tensor, GraphError> {
         *x = cx.constant(b, i)?.data.first().copied().ok_or_else(|| cx.bad_input(i, "is empty"))?;
     }
     let [start, limit, delta] = v;
-    let count = ((limit - start) / delta).ceil().max(0.0);
-    // Also false for NaN, which a step of 0 gives.
-    if !(count <= b.limits.dimension as f64) {
+    let count = ((limit - start) / delta).ceil();
+    // A step of 0 gives NaN.
+    if count.is_nan() || count > b.limits.dimension as f64 {
         return Err(cx.bad_shape(format!("a range from {start} to {limit} by {delta}")));
     }
-    b.spend(&cx.name, count as usize)?;
-    let data: Vec<f64> = (0..count as usize).map(|i| start + i as f64 * delta).collect();
+    // A negative count is an empty range.
+    let count = count as usize;
+    b.spend(&cx.name, count)?;
+    let data: Vec<f64> = (0..count).map(|i| start + i as f64 * delta).collect();
     let dtype = b.dtype(cx.input(0)?);
     Ok(Tensor { dtype, shape: vec![data.len()], data }.rounded())
 }

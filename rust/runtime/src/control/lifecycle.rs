@@ -128,6 +128,13 @@ impl Prepared {
         join(self.spawn(inbox, writer, true, Some(signals)))
     }
 
+    /// The same on the calling thread and on `clock`, which the device must be stamped by.
+    pub fn run_on(self, clock: &mut dyn Clock, inbox: Inbox) -> Report {
+        let (writer, _reader) = latest(Snapshot::default());
+        let signals = catch_signals();
+        self.control(clock, inbox, writer, true, Some(signals))
+    }
+
     /// Starts on a thread of its own. A fault does not end such a run, [`Handle::stop`] does.
     pub fn start(self) -> Handle {
         let (requests, inbox) = rtrb::RingBuffer::new(REQUESTS);
@@ -146,13 +153,20 @@ impl Prepared {
     ) -> JoinHandle<Report> {
         std::thread::Builder::new()
             .name("cadenza-control".into())
-            .spawn(move || self.control(inbox, snapshots, end_on_fault, signals))
+            .spawn(move || {
+                let mut clock: Box<dyn Clock> = match &self.time {
+                    TimeSource::Monotonic => Box::new(MonotonicClock::new(self.config.spin_us)),
+                    TimeSource::Virtual(now) => Box::new(VirtualClock::new(now.clone())),
+                };
+                self.control(clock.as_mut(), inbox, snapshots, end_on_fault, signals)
+            })
             .expect("the operating system starts a thread")
     }
 
     /// The control thread from start to end.
     fn control(
         mut self,
+        clock: &mut dyn Clock,
         mut inbox: Inbox,
         snapshots: Writer<Snapshot>,
         end_on_fault: bool,
@@ -172,10 +186,6 @@ impl Prepared {
             Some(path) => Recorder::start(path, header),
             None => Recorder::off(),
         };
-        let mut clock: Box<dyn Clock> = match &self.time {
-            TimeSource::Monotonic => Box::new(MonotonicClock::new(self.config.spin_us)),
-            TimeSource::Virtual(now) => Box::new(VirtualClock::new(now.clone())),
-        };
         if self.config.arm {
             self.controller.request(Request::Arm, self.device.as_mut(), &mut log);
         }
@@ -183,7 +193,7 @@ impl Prepared {
         let (controller, device) = (&mut self.controller, self.device.as_mut());
         // A panic is a bug of ours; the motors must not pay for it.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            turn.run(controller, device, clock.as_mut(), &mut inbox, &mut log, &mut stats, period_ns)
+            turn.run(controller, device, clock, &mut inbox, &mut log, &mut stats, period_ns)
         }));
         let level = self.controller.gate().level();
         let how = if outcome.is_ok() { self.robot.device.on_exit } else { Stop::Damp };

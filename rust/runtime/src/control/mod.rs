@@ -21,7 +21,7 @@ mod watch;
 pub use error::RunError;
 pub use lifecycle::{Busy, Handle, Prepared};
 pub use policy::{PolicyError, PolicySource, Recorded};
-pub use replay::{ReplayReport, device as replay_device, replay};
+pub use replay::{ReplayReport, device as replay_device, replay, replay_on};
 pub use report::{FaultReport, Report};
 pub use request::{Inbox, Request};
 pub use snapshot::Snapshot;

@@ -37,17 +37,31 @@ pub fn replay(log: &Log, policy: Option<Box<dyn PolicySource>>) -> Result<Replay
     let robot = Robot::parse(&header.robot_toml, Path::new("robot.toml of the log"))?;
     let manifest = Manifest::from_json(header.manifest_json.as_bytes())?;
     let specification = (!header.spec_stl.is_empty()).then_some(header.spec_stl.as_str());
+    let policy = match policy {
+        Some(policy) => policy,
+        None => Box::new(Recorded::new(values(log.chunks())?.into_iter().map(|c| (c.tick, c.values)))),
+    };
+    replay_on(log, &robot, &manifest, specification, policy)
+}
+
+/// Replays the states and requests of `log` with another bundle or robot: what would have been commanded?
+///
+/// # Errors
+/// As for [`replay`].
+pub fn replay_on(
+    log: &Log,
+    robot: &Robot,
+    manifest: &Manifest,
+    specification: Option<&str>,
+    policy: Box<dyn PolicySource>,
+) -> Result<ReplayReport, RunError> {
     if let Some(gap) = log.gaps()?.first() {
         return Err(RunError::Gap { text: gap.to_string() });
     }
     let now_ns = Arc::new(AtomicI64::new(0));
     let mut device = device(log, TimeSource::Virtual(now_ns.clone()))?;
-    let policy = match policy {
-        Some(policy) => policy,
-        None => Box::new(Recorded::new(values(log.chunks())?.into_iter().map(|c| (c.tick, c.values)))),
-    };
-    let config = crate::config::RunConfig { record: None, ..header.run.clone() };
-    let mut controller = Controller::new(&manifest, specification, &robot, device.info(), policy, &config)?;
+    let config = crate::config::RunConfig { record: None, ..log.header().run.clone() };
+    let mut controller = Controller::new(manifest, specification, robot, device.info(), policy, &config)?;
     let requests = values(log.requests())?.into_iter().map(|r| (r.tick, r.request)).collect();
     let mut inbox = Inbox::script(requests);
     let clock = VirtualClock::new(now_ns.clone());

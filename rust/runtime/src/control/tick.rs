@@ -211,6 +211,11 @@ impl Controller {
         &self.gate
     }
 
+    /// Names of the monitors, in the order of their indices.
+    pub fn monitor_names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.monitors.names()
+    }
+
     /// The first faults of the run, in order.
     pub fn faults(&self) -> &[Fault] {
         &self.faults

@@ -1,5 +1,6 @@
 //! Time: the clocks that the loop sleeps on, the scheduling class that it runs in, and how well it did.
 
+pub mod bare;
 pub mod clock;
 pub mod compare;
 pub mod doctor;

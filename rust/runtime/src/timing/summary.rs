@@ -69,7 +69,8 @@ pub struct StageSummary {
 }
 
 impl StageSummary {
-    fn new(name: &str, latency: &Latency) -> Self {
+    /// The row of these times.
+    pub fn new(name: &str, latency: &Latency) -> Self {
         Self {
             name: name.into(),
             count: latency.count(),
@@ -143,6 +144,8 @@ pub struct StatsSummary {
 
 /// Name of the row with the period error.
 pub const PERIOD_ERROR: &str = "period error";
+/// Name of the row with the wake lateness of a loop that does nothing else, measured between the ticks of this one.
+pub const BARE_WAKE: &str = "bare wake";
 /// Name of the row from measurement to command.
 pub const SENSOR_TO_COMMAND: &str = "sensor->command";
 

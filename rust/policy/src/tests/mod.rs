@@ -1,0 +1,5 @@
+//! Tests of the engine from ONNX node to number.
+
+mod operators;
+mod properties;
+mod refusals;

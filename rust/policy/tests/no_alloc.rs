@@ -1,0 +1,82 @@
+//! Nothing allocates inside a tick. Its own binary, because it counts every heap operation of the process.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use cadenza_policy::{Options, Policy};
+use common::{plain, recorded};
+
+/// Counts the heap operations of the threads that ask for it.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+fn count() {
+    COUNT.with(|c| c.set(c.get().map(|n| n + 1)));
+}
+
+// SAFETY: every call is passed on to the system allocator unchanged; counting touches only a constant-initialised
+// thread-local cell, which neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(p, layout) }
+    }
+
+    unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(p, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Heap operations of `f` on this thread.
+fn counted(f: impl FnOnce()) -> usize {
+    COUNT.with(|c| c.set(Some(0)));
+    f();
+    COUNT.with(|c| c.take()).unwrap_or(0)
+}
+
+#[test]
+fn the_counter_counts() {
+    assert!(counted(|| drop(std::hint::black_box(vec![1, 2, 3]))) >= 2);
+}
+
+#[test]
+fn a_thousand_ticks_allocate_nothing() {
+    for name in ["mlp_relu", "mlp_softplus", "mlp_gelu", "mlp_norm", "symphony"] {
+        let (inputs, outputs) = recorded(name);
+        let mut policy = Policy::load(&plain(name), &Options::default()).unwrap();
+        let mut out = vec![0.0; outputs[0]["action"].len()];
+        let bad = vec![f32::NAN; inputs[0]["obs"].len()];
+        let huge = vec![f32::MAX; inputs[0]["obs"].len()];
+        let (mut good, mut refused) = (0, 0);
+        let heap = counted(|| {
+            for k in 0..1000 {
+                policy.reset();
+                good += usize::from(policy.act(&inputs[k % inputs.len()]["obs"], &[], &mut out).is_ok());
+                refused += usize::from(policy.act(&bad, &[], &mut out).is_err());
+                refused += usize::from(policy.act(&bad[1..], &[], &mut out).is_err());
+                refused += usize::from(policy.begin(&bad).is_err());
+                refused += usize::from(policy.next(&bad, &mut out).is_err());
+                // May or may not overflow inside.
+                let _ = policy.act(&huge, &[], &mut out);
+            }
+        });
+        assert_eq!((heap, good, refused), (0, 1000, 4000), "{name}");
+    }
+}

@@ -1,0 +1,247 @@
+//! `run`: a bundle on a robot.
+
+use std::path::{Path, PathBuf};
+
+use cadenza_policy::{Bundle, Options, Policy};
+use clap::ValueEnum;
+
+use super::output::Out;
+use super::text::{count, number, row};
+use super::{Failure, Host, Outcome, bad, in_file, open_bundle, open_log, open_robot, replay};
+use crate::config::{RunConfig, Upsample};
+use crate::control::{Inbox, Prepared, Report, Request, RunError, replay_on};
+use crate::device::null::NullDevice;
+use crate::device::{Device, TimeSource};
+use crate::robot::Robot;
+
+/// Faults shown before the rest is only counted.
+const FAULTS: usize = 20;
+
+/// Run a bundle on a robot: every command inside its limits, every fault answered, everything recorded.
+///
+/// Ctrl-C stops softly, a second one damps. Exit code: 0 ended as it should, 1 a fault ended it.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  PROGRAM run walk.cadenza --robot robots/arm6 --device null --seconds 10 --record run.mcap\n  \
+                        PROGRAM run walk.cadenza --robot robots/arm6 --device replay:run.mcap"
+)]
+pub(super) struct Args {
+    /// Bundle.
+    bundle: PathBuf,
+    /// Robot: a folder with a robot.toml, or the file.
+    #[arg(long)]
+    robot: String,
+    /// sim, null, or replay:LOG (recorded states, commands compared); robot.toml's device when absent.
+    #[arg(long)]
+    device: Option<String>,
+    /// Length in seconds from arming; until stopped when absent.
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
+    /// Log file to write (MCAP).
+    #[arg(long, value_name = "LOG")]
+    record: Option<PathBuf>,
+    /// Run on the virtual clock: no sleeping, equal runs give equal logs.
+    #[arg(long = "virtual")]
+    virtual_clock: bool,
+    /// Compute and record everything, switch no motor on.
+    #[arg(long)]
+    dry_run: bool,
+    /// Set an operator command at the start; may be repeated.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// How the policy's rate becomes the control rate.
+    #[arg(long)]
+    upsample: Option<Up>,
+    /// SCHED_FIFO priority to ask for, 1 to 98.
+    #[arg(long, value_name = "P")]
+    priority: Option<u8>,
+    /// Core to pin the loop to.
+    #[arg(long, value_name = "N")]
+    core: Option<usize>,
+    /// Time before a deadline from which the loop spins, µs.
+    #[arg(long, value_name = "U")]
+    spin_us: Option<u32>,
+    /// Refuse to run when the real-time set-up is degraded.
+    #[arg(long)]
+    require_rt: bool,
+    /// Run configuration (TOML); options given here win.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Up {
+    Hold,
+    Linear,
+}
+
+impl From<Up> for Upsample {
+    fn from(up: Up) -> Self {
+        match up {
+            Up::Hold => Self::Hold,
+            Up::Linear => Self::Linear,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, host: &dyn Host, out: &mut Out) -> Outcome {
+    let config = config(args)?;
+    let bundle = open_bundle(&args.bundle)?;
+    let robot = open_robot(&args.robot, host)?;
+    let kind = args.device.as_deref().unwrap_or(&robot.device.kind);
+    if let Some(log) = kind.strip_prefix("replay:") {
+        return on_recorded_states(args, &bundle, &robot, Path::new(log), out);
+    }
+    let prepared = prepare(&args.bundle, &bundle, &robot, kind, &config, host)?;
+    let inbox = Inbox::script(commands(&prepared, &args.set)?);
+    let m = bundle.manifest();
+    let clock = if config.virtual_clock { ", virtual clock" } else { "" };
+    out.say(format_args!(
+        "{} on {}: device {kind}{clock}, control {} Hz, policy {} Hz, parity {}",
+        m.name,
+        robot.name,
+        number(robot.control_hz),
+        number(1.0 / m.rates.policy_dt),
+        prepared.parity().map_or_else(|| "not proven: no vectors".into(), ToString::to_string)
+    ));
+    if config.seconds.is_none() {
+        out.say("until Ctrl-C, which stops softly; a second one damps");
+    }
+    let report = prepared.run(inbox);
+    print(&report, out);
+    Ok(report.exit_code)
+}
+
+/// The configuration file under the options.
+fn config(args: &Args) -> Result<RunConfig, Failure> {
+    let mut config = match &args.config {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(in_file(path))?;
+            toml::from_str(&text).map_err(|e: toml::de::Error| in_file(path)(e.to_string()))?
+        }
+        None => RunConfig::default(),
+    };
+    config.seconds = args.seconds.or(config.seconds);
+    config.record = args.record.clone().or(config.record);
+    config.virtual_clock |= args.virtual_clock;
+    config.dry_run |= args.dry_run;
+    config.upsample = args.upsample.map_or(config.upsample, Upsample::from);
+    config.priority = args.priority.unwrap_or(config.priority);
+    config.core = args.core.or(config.core);
+    config.spin_us = args.spin_us.unwrap_or(config.spin_us);
+    config.require_rt |= args.require_rt;
+    Ok(config)
+}
+
+/// Bundle, robot and device put together.
+pub(super) fn prepare(
+    path: &Path,
+    bundle: &Bundle,
+    robot: &Robot,
+    kind: &str,
+    config: &RunConfig,
+    host: &dyn Host,
+) -> Result<Prepared, Failure> {
+    prepare_at(path, bundle, robot, kind, config, config.time_source(), host)
+}
+
+/// The same with a clock of one's own.
+pub(super) fn prepare_at(
+    path: &Path,
+    bundle: &Bundle,
+    robot: &Robot,
+    kind: &str,
+    config: &RunConfig,
+    time: TimeSource,
+    host: &dyn Host,
+) -> Result<Prepared, Failure> {
+    config.check()?;
+    let device: Box<dyn Device> = match kind {
+        "null" => Box::new(NullDevice::new(robot, time.clone())?),
+        "sim" => host.simulate(robot, path, time.clone()).map_err(bad)?,
+        "replay" => return Err(bad("device 'replay' needs a log: --device replay:LOG")),
+        other => {
+            let known = "there are: sim, null, replay:LOG";
+            return Err(bad(format_args!("device '{other}' is not built into this version; {known}")));
+        }
+    };
+    Prepared::new(bundle, robot, device, time, config).map_err(|error| misfit(&error, path, robot))
+}
+
+/// An error of bundle and robot together, with the names of both. A parity that differs has its own exit code.
+pub(super) fn misfit(error: &RunError, bundle: &Path, robot: &Robot) -> Failure {
+    let code = if matches!(error, RunError::Parity { .. }) { 3 } else { 2 };
+    Failure { text: format!("{} on {}: {error}", bundle.display(), robot.path.display()), code }
+}
+
+/// `--set name=value` as requests at the start.
+fn commands(prepared: &Prepared, set: &[String]) -> Result<Vec<(u64, Request)>, Failure> {
+    set.iter()
+        .map(|text| {
+            let (name, value) =
+                text.split_once('=').ok_or_else(|| bad(format_args!("--set {text}: expected NAME=VALUE")))?;
+            let value: f64 = value
+                .trim()
+                .parse()
+                .map_err(|_| bad(format_args!("--set {text}: '{value}' is not a number")))?;
+            let request =
+                prepared.command(name.trim(), value).map_err(|e| bad(format_args!("--set {text}: {e}")))?;
+            Ok((0, request))
+        })
+        .collect()
+}
+
+/// `--device replay:LOG`: what this bundle on this robot makes of recorded states, against the recorded commands.
+fn on_recorded_states(args: &Args, bundle: &Bundle, robot: &Robot, path: &Path, out: &mut Out) -> Outcome {
+    if args.seconds.is_some() || args.record.is_some() || !args.set.is_empty() {
+        return Err(bad("with --device replay:LOG, length and commands come from the log and nothing is \
+                        recorded: leave out --seconds, --set and --record"));
+    }
+    let log = open_log(path)?;
+    replay::damage(&log, out);
+    let policy = Policy::load(bundle, &Options::default()).map_err(in_file(&args.bundle))?;
+    let report = replay_on(&log, robot, bundle.manifest(), bundle.specification(), Box::new(policy))
+        .map_err(|error| misfit(&error, &args.bundle, robot))?;
+    replay::verdict(&log, path, &report, out)
+}
+
+fn print(report: &Report, out: &mut Out) {
+    if report.ticks > 0 {
+        if report.rt.policy.is_empty() {
+            out.say(row("level", "virtual clock"));
+        } else {
+            out.say(row("level", report.rt.level()));
+        }
+    }
+    for failure in &report.rt.failures {
+        out.say(row("degraded", failure));
+    }
+    if report.ticks > 0 {
+        out.say(report.table.trim_end());
+    }
+    for m in &report.monitors {
+        let least =
+            m.least.map_or_else(|| "nothing decided".into(), |x| format!("robustness at least {x:.4}"));
+        let n = count(m.closed as usize, "instant");
+        let text = format!("{}: {least}, {n}, {} violated, {} trips", m.name, m.violated, m.trips);
+        out.say(row("monitor", text));
+    }
+    for fault in report.faults.iter().take(FAULTS) {
+        out.say(row("fault", fault));
+    }
+    if let Some(more) = report.faults.len().checked_sub(FAULTS).filter(|&n| n > 0) {
+        out.say(row("", format!("and {more} more")));
+    }
+    let record = &report.record;
+    if let Some(path) = &record.path {
+        let text = match &record.error {
+            Some(error) => format!("{}: recording stopped: {error}", path.display()),
+            None => format!("{}: {} messages, {} bytes", path.display(), record.written, record.bytes),
+        };
+        out.say(row("log", text));
+        for (topic, n) in &record.dropped {
+            out.say(row("", format!("{n} messages of {} were dropped", topic.name())));
+        }
+    }
+    out.say(row("ended", format!("{} · level {} · {} ticks", report.ended, report.level, report.ticks)));
+}

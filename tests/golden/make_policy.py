@@ -1,0 +1,153 @@
+"""Writes tests/golden/policy: small networks as torch exports them, with inputs and onnxruntime's answers.
+
+Run from the repository root; needs torch, onnxscript and onnxruntime. The Rust tests read `<name>.onnx` and
+`<name>.json` (`inputs` and `outputs`: name -> flat numbers, one list for each of the recorded runs).
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+OUT = Path(__file__).parent / "policy"
+RUNS = 8
+
+
+class Normalizer(nn.Module):
+    """The observation normaliser as a step of its own: subtract, divide, clip."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.randn(size) * 3)
+        self.register_buffer("std", torch.rand(size) + 0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return ((x - self.mean) / self.std).clamp(-5.0, 5.0)
+
+
+class ReSine(nn.Module):
+    """sigma * sin(x / sigma) * sigmoid(1.5 * sin(x / sigma)), sigma learned."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.s = nn.Parameter(torch.randn(size))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sigma = torch.sigmoid(self.s)
+        q = torch.sin(x / sigma)
+        return sigma * q * torch.sigmoid(1.5 * q)
+
+
+class Symphony(nn.Module):
+    """The actor of Symphony up to u; the third head is dropped at deployment."""
+
+    def __init__(self, observation: int = 32, hidden: int = 64, action: int = 6) -> None:
+        super().__init__()
+        self.action = action
+        self.body = nn.Sequential(
+            nn.Linear(observation, hidden),
+            nn.LayerNorm(hidden),
+            nn.Linear(hidden, hidden),
+            ReSine(hidden),
+            nn.Linear(hidden, 3 * action),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, s, _ = torch.split(self.body(x), self.action, dim=-1)
+        return torch.tanh(torch.abs(torch.tanh(s / 2)) * torch.tanh(a / 2))
+
+
+class Step(nn.Module):
+    """A recurrent step: one GRU cell and a head."""
+
+    def __init__(self, action: int, hidden: int) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(action, hidden)
+        self.head = nn.Linear(hidden, action)
+
+    def forward(self, previous: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.cell(previous, h)
+        return torch.tanh(self.head(h)), h
+
+
+class Sequence(nn.Module):
+    """An action sequence: a network gives coefficients, a constant matrix on the left makes rows of actions."""
+
+    def __init__(self, observation: int, rows: int, action: int) -> None:
+        super().__init__()
+        self.rows, self.action = rows, action
+        self.net = nn.Sequential(nn.Linear(observation, 32), nn.Mish(), nn.Linear(32, rows * action))
+        t = torch.arange(rows)
+        basis = torch.cos(math.pi / rows * (t[None] + 0.5) * t[:, None]).T.contiguous()
+        self.register_buffer("basis", basis)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.basis @ self.net(x).reshape(-1, self.rows, self.action)
+
+
+def mlp(activation: type[nn.Module], *, norm: bool = False) -> nn.Sequential:
+    """16-32-32-6, with a normaliser in front and LayerNorm inside if asked for."""
+    layers: list[nn.Module] = [Normalizer(16)] if norm else []
+    for a, b in ((16, 32), (32, 32)):
+        layers += [nn.Linear(a, b), *([nn.LayerNorm(b)] if norm else []), activation()]
+    return nn.Sequential(*layers, nn.Linear(32, 6))
+
+
+def write(name: str, net: nn.Module, args: tuple[torch.Tensor, ...], inputs: list[str], outputs: list[str],
+          *, opset: int = 18, dynamo: bool = True) -> None:
+    """Exports one network and records what onnxruntime computes."""
+    path = OUT / f"{name}.onnx"
+    torch.onnx.export(net.eval(), args, path, input_names=inputs, output_names=outputs, opset_version=opset,
+                      dynamo=dynamo, **({"external_data": False, "verbose": False} if dynamo else {}))
+    model = onnx.load(path)
+    # Stack traces with paths of this machine, of no use to anybody.
+    model.doc_string = ""
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        value.ClearField("metadata_props")
+    onnx.checker.check_model(model)
+    onnx.save_model(model, path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    runs = []
+    for _ in range(RUNS):
+        feed = {n: torch.randn(a.shape).numpy() * 2 for n, a in zip(inputs, args, strict=True)}
+        runs.append((feed, dict(zip(outputs, session.run(outputs, feed), strict=True))))
+    flat = [{n: [float(v) for v in np.ravel(x)] for n, x in part.items()} for run in runs for part in run]
+    record = {"opset": opset, "inputs": flat[0::2], "outputs": flat[1::2]}
+    (OUT / f"{name}.json").write_text(json.dumps(record) + "\n")
+    size = path.stat().st_size
+    assert size < 50_000, f"{path} has {size} bytes"
+    print(f"{name}: {size} bytes, {sorted({n.op_type for n in model.graph.node})}")
+
+
+def main() -> None:
+    """Writes every fixture."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    OUT.mkdir(exist_ok=True)
+    row = torch.zeros
+    activations = {"relu": nn.ReLU, "elu": nn.ELU, "tanh": nn.Tanh, "silu": nn.SiLU, "gelu": nn.GELU,
+                   "softplus": nn.Softplus, "mish": nn.Mish, "selu": nn.SELU}
+    for name, activation in activations.items():
+        write(f"mlp_{name}", mlp(activation), (row(1, 16),), ["obs"], ["action"])
+    write("mlp_norm", mlp(nn.ELU, norm=True), (row(1, 16),), ["obs"], ["action"])
+    write("mlp_elu_opset11", mlp(nn.ELU), (row(1, 16),), ["obs"], ["action"], opset=11, dynamo=False)
+    write("mlp_norm_opset20", mlp(nn.GELU, norm=True), (row(1, 16),), ["obs"], ["action"], opset=20)
+    write("symphony", Symphony(), (row(1, 32),), ["obs"], ["action"])
+    critic = nn.Sequential(nn.Linear(16, 32), nn.ELU(), nn.Linear(32, 1))
+    write("critic", critic, (row(5, 16),), ["obs"], ["value"])
+    init = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 24))
+    write("lazy_init", init, (row(1, 16),), ["obs"], ["h"])
+    write("lazy_step", Step(6, 24), (row(1, 6), row(1, 24)), ["previous", "h_in"], ["action", "h"])
+    write("open", Sequence(16, 8, 6), (row(1, 16),), ["obs"], ["actions"])
+
+
+if __name__ == "__main__":
+    main()
