@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cadenza import stl
 from cadenza.algos.symphony_config import _PAPER, SymphonyConfig
+from cadenza.runtime import RunConfig
 from cadenza.tasks.reach import ReachArm6
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +90,24 @@ def test_every_key_of_robot_toml_is_explained(raw, header):
     assert set(keys) == struct(read("rust/runtime/src/robot/raw.rs"), raw)
 
 
+def test_every_setting_of_a_run_is_explained():
+    code = struct(read("rust/runtime/src/config.rs"), "RunConfig")
+    page = [names(row[0])[0] for row in table(read("docs/run.md"), "| key |")]
+    assert len(page) == len(set(page)) and set(page) == code == {f.name for f in fields(RunConfig)}
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "header"),
+    [("schema", "Topic", "| topic |"), ("entry", "Stage", "| stage |")],
+)
+def test_every_topic_and_stage_is_explained(source, kind, header):
+    text = read(f"rust/runtime/src/log/{source}.rs")
+    text = text[text.index(f"impl {kind}") :]
+    text = text[text.index("fn name") :]
+    code = re.findall(rf'{kind}::\w+ => "([^"]+)"', text[: text.index("\n    }\n")])
+    assert code and [names(row[0])[0] for row in table(read("docs/run.md"), header)] == code
+
+
 def covers(whole, part, at=""):
     """Whether everything in `part` stands in `whole` too; entries of lists are found by their name."""
     if isinstance(part, dict):
@@ -134,3 +154,14 @@ def test_links_and_paths_lead_somewhere(path):
 def test_the_site_lists_every_page():
     pages = re.findall(r"^  - .+: (\w+\.md)$", read("mkdocs.yml"), re.MULTILINE)
     assert sorted(pages) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
+
+
+def test_formulas_of_the_stl_page_parse_and_its_error_is_the_parser_s():
+    page = read("docs/stl.md")
+    formulas, error = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    for line in formulas.splitlines():
+        stl.parse(re.split(r" {3,}", line)[0], dt=0.01)
+    text = error.splitlines()[1].strip()
+    with pytest.raises(stl.StlError) as refused:
+        stl.parse(text, dt=0.02)
+    assert str(refused.value).strip() == error.strip()
