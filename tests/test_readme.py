@@ -29,6 +29,20 @@ def test_the_example_prints_what_the_readme_says(tmp_path):
     assert example.count("\n") <= 10
 
 
+def test_the_loop_runs_as_the_readme_says(tmp_path, reach_bundle, monkeypatch, capsys):
+    (example,) = re.findall(r"^```py\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    for written, here in (
+        ("runs/demo/reach.cadenza", str(reach_bundle)),
+        ("seconds=4.0", "seconds=4.0, virtual_clock=True"),
+    ):
+        assert written in example
+        example = example.replace(written, here)
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    assert capsys.readouterr().out.startswith("finished\n")
+    assert (tmp_path / "run.mcap").stat().st_size > 0
+
+
 def test_the_table_has_every_verb_with_its_example():
     rows = dict(re.findall(r"^\| `(\w+)` \|.*\| `(.+)` \|$", README, re.MULTILINE))
     assert rows == {name: verb.example for name, verb in VERBS.items()}
