@@ -135,7 +135,7 @@ class ActionBatch:
         names = [j["name"] for j in robot.joints]
         self.at = np.array([names.index(j) for j in a["joints"]])
         self.scale = np.array([a["scale"].get(j, a["scale"].get("*")) for j in a["joints"]])
-        self.clip = np.array([a["clip"][j] for j in a["joints"]]).T
+        assert "clip" not in a  # it would bound the increment, not the target
         self.dt = m["rates"]["control_dt"]
         self.ticks = round(m["rates"]["policy_dt"] / self.dt)
         self.lo, self.hi = np.array([j["position"] for j in robot.joints]).T
@@ -157,7 +157,7 @@ class ActionBatch:
         held = q[:, self.at]
         new = self.target[:, self.at] + u * self.scale
         new = np.clip(new, held - self.a["leash"], held + self.a["leash"])
-        self.target[:, self.at] = np.clip(new, *self.clip)
+        self.target[:, self.at] = np.clip(new, self.lo[self.at], self.hi[self.at])
         for k in range(self.ticks):
             self._limit(np.clip(self.target, self.lo, self.hi))
             out_q[:, k], out_dq[:, k] = self.p, self.v

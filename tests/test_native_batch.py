@@ -123,7 +123,7 @@ def test_a_permuted_robot_gives_permuted_commands(tmp_path):
         permuted.step(u, q[:, order], out[2], out[3])
         np.testing.assert_array_equal(out[0][..., order], out[2])
         np.testing.assert_array_equal(out[1][..., order], out[3])
-        q = out[0][:, -1]
+        q = out[0][:, -1].copy()
 
 
 def test_bad_input_is_refused():

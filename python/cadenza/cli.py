@@ -115,15 +115,15 @@ class _Host:
     """What the runtime's command line asks of Python: names of robots, and a simulator."""
 
     def robot(self, name: str) -> str:
-        from cadenza.robot import find_robot
+        from cadenza.robot import load_robot
 
-        return str(find_robot(name))
+        return str(load_robot(name).path)
 
     def simulate(self, robot: str, bundle: str) -> object:
         from cadenza.robot import load_robot
         from cadenza.runtime import SimDevice
 
-        return SimDevice.of(load_robot(Path(robot)), bundle=bundle)
+        return SimDevice.of(load_robot(Path(robot)))
 
 
 def _refuse(text: str) -> int:

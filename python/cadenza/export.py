@@ -267,3 +267,56 @@ class _quiet:
 
     def __exit__(self, *_: object) -> None:
         sys.stdout = self._stdout
+
+
+def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
+    """Writes the trained policy of a run as the bundle `path`; half of its vectors are observations of the run.
+
+    Raises:
+        ValueError: no run, or a task without a robot.
+    """
+    from cadenza.tasks import GYM_PREFIX, make, make_task
+    from cadenza.train import load_agent
+
+    config, agent, steps = load_agent(run_dir)
+    if config.task.startswith(GYM_PREFIX):
+        raise ExportError(f"{config.task} has no robot: a bundle needs joints and limits; export its graph with --onnx")
+    task = make_task(config.task)
+    env = make(config.task, 16, seed=config.eval_seed + 1)
+    seen = [env.reset()]
+    for _ in range(int(env.episode_steps or 100)):
+        seen.append(env.step(agent.act(seen[-1], explore=False)).obs)
+    env.close()
+    manifest = task.manifest()
+    return export(
+        path,
+        agent.deploy_module(),
+        manifest=manifest | {"in_graph": manifest["in_graph"] | {"squash": True}},
+        specification=task.spec() or None,
+        parity=ParityConfig(seed=config.seed, rollout=np.concatenate(seen)),
+        provenance={
+            "algorithm": config.algorithm,
+            "environment": config.task,
+            "seed": config.seed,
+            "steps": steps,
+            "mujoco": _version("mujoco"),
+        },
+    )
+
+
+def export_onnx(run_dir: str | Path, path: str | Path) -> Path:
+    """Writes the graph of a run's policy alone, for any ONNX tool. The graph ends at the normalised action."""
+    from cadenza.train import load_agent
+
+    _, agent, _ = load_agent(run_dir)
+    module = agent.deploy_module().eval()
+    size = next(p for p in module.parameters() if p.ndim == 2).shape[1]
+    path = Path(path)
+    path.write_bytes(to_onnx(module, np.zeros((1, size), np.float32)))
+    return path
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)

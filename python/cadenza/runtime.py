@@ -82,14 +82,16 @@ class SimDevice:
         self.native = _native.SimDevice(sim_handles(model, data, robot), (model, data))
 
     @classmethod
-    def of(cls, robot: Robot, qpos: np.ndarray | None = None) -> SimDevice:
-        """A fresh simulation of `robot` at home, or at `qpos`."""
+    def of(cls, robot: Robot, q: np.ndarray | None = None) -> SimDevice:
+        """A fresh simulation of `robot` at home, or at joint positions `q` `[J]`."""
         import mujoco
+
+        from cadenza.sim.motor import joint_indices
 
         model = robot.model()
         data = mujoco.MjData(model)
-        data.qpos[:] = robot.home_qpos(model) if qpos is None else qpos
-        mujoco.mj_forward(model, data)
+        at, _, _ = joint_indices(model, robot.joint_names)
+        data.qpos[at] = robot.home if q is None else q
         return cls(model, data, robot)
 
 
@@ -121,6 +123,7 @@ class Report:
         record: log path, records written and dropped, error if any.
         monitors: per monitor: verdicts, smallest robustness, trips.
         table: the same as a text table.
+        exit_code: 0 ended as it should, 1 a fault or motors that did not come on, 70 a panic of the loop.
     """
 
     ended: str
@@ -132,6 +135,7 @@ class Report:
     record: dict[str, Any] = field(default_factory=dict)
     monitors: list[dict[str, Any]] = field(default_factory=list)
     table: str = ""
+    exit_code: int = 0
 
     @classmethod
     def _of(cls, text: str) -> Report:
@@ -187,6 +191,7 @@ class Handle:
 
     def __init__(self, native: _native.Handle) -> None:
         self._native = native
+        self._report: Report | None = None
 
     def __enter__(self) -> Handle:
         return self
@@ -194,8 +199,9 @@ class Handle:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        self.wait()
+        if self._report is None:
+            self.stop()
+            self.wait()
 
     def arm(self) -> None:
         """Switches the motors on as soon as the checks pass."""
@@ -238,4 +244,6 @@ class Handle:
             TimeoutError: it still runs after `timeout` seconds.
             RuntimeFault: with `raise_on_fault`, when a fault stopped it.
         """
-        return Report._of(self._native.wait(timeout, raise_on_fault))
+        if self._report is None:
+            self._report = Report._of(self._native.wait(timeout, raise_on_fault))
+        return self._report

@@ -76,7 +76,6 @@ class ReachArm6:
         c = self.config
         manifest = blank_manifest(self.robot, "reach", policy_hz=c.policy_hz, gains=GAINS)
         joints, goal = list(ARM), list(GOAL)
-        position = {j.name: list(j.position) for j in self.robot.joints if j.name in ARM}
         error = {"frame": "tool", "in": "turret", "target": goal}
         centre = [0.35, 0.2]
         terms = [
@@ -98,7 +97,6 @@ class ReachArm6:
                 "joints": joints,
                 "raw_clip": [-1.0, 1.0],
                 "scale": {"*": c.increment},
-                "clip": position,
                 "leash": c.leash,
                 "previous": "raw",
                 "reset": [0.0] * len(joints),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +74,3 @@ def _parameter(text: str) -> tuple[str, float]:
         return name, float(value if separator else "missing")
     except ValueError:
         raise ValueError(f"--param {text}: NAME=VALUE wanted") from None
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -4,8 +4,9 @@
 
 mod batch;
 mod bundle;
-//mod cli;
+mod cli;
 mod error;
+mod kinematics;
 mod log;
 mod robot;
 mod run;
@@ -24,7 +25,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     robot::register(module)?;
     batch::register(module)?;
     sim::register(module)?;
+    kinematics::register(module)?;
     run::register(module)?;
     log::register(module)?;
-    Ok(())
+    cli::register(module)
 }

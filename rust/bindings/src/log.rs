@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use cadenza_runtime::log::{Log, LogError};
 use cadenza_runtime::report;
 use cadenza_runtime::state::Joints;
-use numpy::PyArray2;
 use numpy::ndarray::Array2;
+use numpy::{PyArray1, PyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -47,7 +47,8 @@ impl PyLog {
         self.0.damage().to_vec()
     }
 
-    /// Arrays `[ticks, joints]` by name: `q`, `dq`, `tau` measured, `command`, `command_velocity` sent.
+    /// Arrays `[ticks, joints]` by name: `q`, `dq`, `tau` measured, `command`, `command_velocity` sent;
+    /// and `level` `[ticks]` of each command.
     fn joints<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let n = self.0.header().joints.len();
         let states = self.0.states().collect::<Result<Vec<_>, LogError>>().map_err(error::log)?;
@@ -63,6 +64,8 @@ impl PyLog {
         let velocity: Vec<Joints> = commands.iter().map(|c| c.value.dq).collect();
         d.set_item("command", rows(py, &sent, n))?;
         d.set_item("command_velocity", rows(py, &velocity, n))?;
+        let levels: Vec<u8> = commands.iter().map(|c| c.value.level as u8).collect();
+        d.set_item("level", PyArray1::from_vec(py, levels))?;
         Ok(d)
     }
 

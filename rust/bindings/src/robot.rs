@@ -47,6 +47,12 @@ impl PyRobot {
         &self.0.device.kind
     }
 
+    /// Time in which the policy's authority grows from 0 to 1 after arming, s.
+    #[getter]
+    fn authority_ramp(&self) -> f64 {
+        self.0.safety.authority_ramp
+    }
+
     /// One dictionary for each joint, robot order, SI units.
     #[getter]
     fn joints<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

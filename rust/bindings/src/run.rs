@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cadenza_runtime::config::RunConfig;
 use cadenza_runtime::control::{Handle, Inbox, Prepared, Report, Request, Snapshot, replay_device};
-use cadenza_runtime::device::{Device, TimeSource};
 use cadenza_runtime::device::null::NullDevice;
+use cadenza_runtime::device::{Device, TimeSource};
 use cadenza_runtime::log::Log;
 use numpy::PyArray1;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTimeoutError, PyValueError};
@@ -55,7 +55,12 @@ fn device(device: &Bound<'_, PyAny>, robot: &PyRobot, time: TimeSource) -> PyRes
 #[pymethods]
 impl PyRuntime {
     #[new]
-    fn new(bundle: &PyBundle, robot: &PyRobot, device_: &Bound<'_, PyAny>, config_json: &str) -> PyResult<Self> {
+    fn new(
+        bundle: &PyBundle,
+        robot: &PyRobot,
+        device_: &Bound<'_, PyAny>,
+        config_json: &str,
+    ) -> PyResult<Self> {
         let config: RunConfig = serde_json::from_str(config_json).map_err(error::run)?;
         let time = config.time_source();
         let device = device(device_, robot, time.clone())?;
@@ -97,7 +102,10 @@ pub(crate) struct PyHandle {
 
 impl PyHandle {
     fn with<T>(&self, f: impl FnOnce(&mut Handle) -> T) -> PyResult<T> {
-        self.handle.lock().map(|mut handle| f(&mut handle)).map_err(|_| PyRuntimeError::new_err("the handle is broken"))
+        self.handle
+            .lock()
+            .map(|mut handle| f(&mut handle))
+            .map_err(|_| PyRuntimeError::new_err("the handle is broken"))
     }
 
     fn ask(&self, request: Request) -> PyResult<()> {
@@ -135,7 +143,8 @@ impl PyHandle {
 
     /// The newest tick, as the fields of `cadenza.runtime.Snapshot`.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let Snapshot { tick, level, phase, authority, n, q, dq, command, fault } = self.with(Handle::snapshot)?;
+        let Snapshot { tick, level, phase, authority, n, q, dq, command, fault } =
+            self.with(Handle::snapshot)?;
         let d = PyDict::new(py);
         d.set_item("tick", tick)?;
         d.set_item("level", level.name())?;
@@ -153,7 +162,8 @@ impl PyHandle {
     fn wait(&self, py: Python<'_>, timeout: Option<f64>, raise_on_fault: bool) -> PyResult<String> {
         let timeout = timeout.map(Duration::try_from_secs_f64).transpose().map_err(error::run)?;
         let report = py.detach(|| self.with(|handle| handle.wait(timeout)))?;
-        let report = report.ok_or_else(|| PyTimeoutError::new_err("the loop still runs, or its report was given out"))?;
+        let report = report
+            .ok_or_else(|| PyTimeoutError::new_err("the loop still runs, or its report was given out"))?;
         if raise_on_fault && report.exit_code != 0 {
             return Err(RuntimeFault::new_err(report.ended));
         }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use cadenza_stl::{
-    At, Endpoint, Formula, Monitor, MonitorOptions, Options, Param, ParseError, ParseOptions, Scalar, Traces, Workspace,
-    parse_file as parse_properties, robustness, robustness_trace,
+    At, Endpoint, Formula, Monitor, MonitorOptions, Options, Param, ParseError, ParseOptions, Scalar, Traces,
+    Workspace, parse_file as parse_properties, robustness, robustness_trace,
 };
-use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray3, PyUntypedArrayMethods};
+use numpy::{
+    Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray3, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -19,7 +21,10 @@ fn parse_error(py: Python<'_>, e: &ParseError) -> PyErr {
     let set = |name: &str, x: usize| value.setattr(name, x);
     let fields = [("start", e.start), ("end", e.end), ("line", e.line), ("column", e.column)];
     let done = fields.iter().try_for_each(|(name, x)| set(name, *x));
-    match done.and_then(|()| value.setattr("message", &e.message)).and_then(|()| value.setattr("text", &e.text)) {
+    match done
+        .and_then(|()| value.setattr("message", &e.message))
+        .and_then(|()| value.setattr("text", &e.text))
+    {
         Ok(()) => error,
         Err(other) => other,
     }
@@ -29,7 +34,11 @@ fn options<'a>(dt: Option<f64>, until: &str, signals: Option<&'a [&'a str]>) -> 
     let until = match until {
         "exclusive" => Endpoint::Exclusive,
         "inclusive" => Endpoint::Inclusive,
-        other => return Err(PyValueError::new_err(format!("until = '{other}': 'exclusive' or 'inclusive' wanted"))),
+        other => {
+            return Err(PyValueError::new_err(format!(
+                "until = '{other}': 'exclusive' or 'inclusive' wanted"
+            )));
+        }
     };
     Ok(ParseOptions { dt, until, signals })
 }
@@ -139,7 +148,12 @@ impl PyFormula {
         }
         known
             .iter()
-            .map(|name| given.get(name).map(|x| Param::All(S::of(*x))).ok_or_else(|| error::stl(format!("parameter ${name} has no value"))))
+            .map(|name| {
+                given
+                    .get(name)
+                    .map(|x| Param::All(S::of(*x)))
+                    .ok_or_else(|| error::stl(format!("parameter ${name} has no value")))
+            })
             .collect()
     }
 
@@ -157,8 +171,10 @@ impl PyFormula {
             let (mut out, data) = (out.readwrite(), x.as_slice()?);
             let out = out.as_slice_mut()?;
             let traces = Traces { data, n, t, d, lengths: None };
-            py.detach(|| robustness(&self.0, traces, &params, at, &Options::default(), &mut Workspace::new(), out))
-                .map_err(error::stl)?;
+            py.detach(|| {
+                robustness(&self.0, traces, &params, at, &Options::default(), &mut Workspace::new(), out)
+            })
+            .map_err(error::stl)?;
         }
         Ok(out)
     }
@@ -176,8 +192,10 @@ impl PyFormula {
             let (mut out, data) = (out.readwrite(), x.as_slice()?);
             let out = out.as_slice_mut()?;
             let traces = Traces { data, n, t, d, lengths: None };
-            py.detach(|| robustness_trace(&self.0, traces, &params, &Options::default(), &mut Workspace::new(), out))
-                .map_err(error::stl)?;
+            py.detach(|| {
+                robustness_trace(&self.0, traces, &params, &Options::default(), &mut Workspace::new(), out)
+            })
+            .map_err(error::stl)?;
         }
         Ok(out)
     }
@@ -201,7 +219,12 @@ fn parse_formula(
 /// Parses the properties `spec NAME: formula;` of a text.
 #[pyfunction]
 #[pyo3(signature = (text, dt=None, until="exclusive"))]
-fn parse_spec(py: Python<'_>, text: &str, dt: Option<f64>, until: &str) -> PyResult<Vec<(String, PyFormula)>> {
+fn parse_spec(
+    py: Python<'_>,
+    text: &str,
+    dt: Option<f64>,
+    until: &str,
+) -> PyResult<Vec<(String, PyFormula)>> {
     let properties = parse_properties(text, &options(dt, until, None)?).map_err(|e| parse_error(py, &e))?;
     Ok(properties.into_iter().map(|(name, formula)| (name, PyFormula(formula))).collect())
 }

@@ -1,13 +1,14 @@
 //! Evaluates a plan on a tile of traces side by side: each operation on the instants that are read, no others.
 
-use crate::expr::{Expr, ExprId, eval_register};
-use crate::plan::{Op, OpId, Plan, PredKind};
+use crate::expr::Expr;
+use crate::plan::{Op, OpId, Plan};
+use crate::predicate;
 use crate::robustness::{Param, Traces};
 use crate::scalar::Scalar;
 use crate::window::{Extremum, Max, Min, Scratch, UNBOUNDED, UntilSpan, lanes, since, sliding, until};
 
 /// Steps per block when predicates are evaluated and traces transposed.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
 /// First and last instant; empty if first > last.
 pub(crate) type Range = (i64, i64);
@@ -51,6 +52,8 @@ pub(crate) struct Job<'a, S> {
     /// The instants of the outputs.
     pub(crate) range: Range,
     pub(crate) layout: Layout,
+    /// Whether every operation keeps a buffer of its own, so that all values can be read afterwards.
+    pub(crate) keep: bool,
 }
 
 /// Where results lie: `out[trace · per_trace + output · per_output + instant − first instant]`.
@@ -87,7 +90,36 @@ pub(crate) fn run<S: Scalar>(job: &Job<S>, first: usize, out: &mut [S], room: &m
     first_nan
 }
 
+/// Picks the instruction set; the code is the same.
 fn run_tile<S: Scalar, const L: usize>(
+    job: &Job<S>,
+    first: usize,
+    used: usize,
+    out: &mut [S],
+    room: &mut Room<S>,
+) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    if L > 1 && is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { run_tile_avx2::<S, L>(job, first, used, out, room) };
+    }
+    run_tile_plain::<S, L>(job, first, used, out, room)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn run_tile_avx2<S: Scalar, const L: usize>(
+    job: &Job<S>,
+    first: usize,
+    used: usize,
+    out: &mut [S],
+    room: &mut Room<S>,
+) -> Option<usize> {
+    run_tile_plain::<S, L>(job, first, used, out, room)
+}
+
+#[inline(always)]
+fn run_tile_plain<S: Scalar, const L: usize>(
     job: &Job<S>,
     first: usize,
     used: usize,
@@ -98,19 +130,23 @@ fn run_tile<S: Scalar, const L: usize>(
     let layout = job.layout;
     let mut first_nan = None;
     evaluate(job, &tile, room, |output, (from, _), values, kind| {
-        for lane in 0..used {
-            let valid = tile.lengths[lane].saturating_sub(layout.horizon + from as usize);
-            let at = lane * layout.per_trace + output * layout.per_output;
-            let row = &mut out[at + (from - job.range.0) as usize..];
-            for (o, v) in row.iter_mut().zip(&values[..values.len().min(valid)]) {
+        // In blocks, so that the rows of the tile stay in the first-level cache while they are turned.
+        for (block, values) in values.chunks(BLOCK).enumerate() {
+            let skipped = from as usize + block * BLOCK;
+            for lane in 0..used {
+                let valid = tile.lengths[lane].saturating_sub(layout.horizon + skipped).min(values.len());
+                let at =
+                    lane * layout.per_trace + output * layout.per_output + skipped - job.range.0 as usize;
+                let row = out[at..][..valid].iter_mut().zip(values);
                 match kind {
-                    Output::Values => *o = v[lane],
-                    Output::Negated => *o = S::ZERO - v[lane],
-                    Output::Flags if v[lane] > S::ZERO => {
-                        *o = S::NAN;
-                        first_nan = Some(first_nan.map_or(first + lane, |f: usize| f.min(first + lane)));
+                    Output::Values => row.for_each(|(o, v)| *o = v[lane]),
+                    Output::Negated => row.for_each(|(o, v)| *o = S::ZERO - v[lane]),
+                    Output::Flags => {
+                        for (o, _) in row.filter(|(_, v)| v[lane] > S::ZERO) {
+                            *o = S::NAN;
+                            first_nan = Some(first_nan.map_or(first + lane, |f: usize| f.min(first + lane)));
+                        }
                     }
-                    Output::Flags => {}
                 }
             }
         }
@@ -126,6 +162,24 @@ pub(crate) struct Room<S> {
     registers: Vec<S>,
     suffix: Vec<S>,
     joined: Vec<S>,
+}
+
+impl<S: Scalar> Room<S> {
+    /// The value of an operation after [`run_kept`], at an instant that was read.
+    pub(crate) fn value(&self, op: OpId, t: i64) -> S {
+        self.buffers[op as usize][(t - self.ranges[op as usize].0) as usize]
+    }
+}
+
+/// Evaluates one trace and keeps the values of all operations in `room`; its result, NaN if one was read.
+pub(crate) fn run_kept<S: Scalar>(job: &Job<S>, trace: usize, room: &mut Room<S>) -> S {
+    let mut result = S::NAN;
+    let mut nan = false;
+    evaluate(job, &Tile::<1>::new(&job.x, trace, 1), room, |_, _, values, kind| match kind {
+        Output::Flags => nan = values[0][0] > S::ZERO,
+        _ => result = values[0][0],
+    });
+    if nan { S::NAN } else { result }
 }
 
 /// The traces of one tile; unused lanes repeat the last trace.
@@ -178,8 +232,7 @@ pub(crate) fn evaluate<S: Scalar, const L: usize>(
     mut sink: impl FnMut(usize, Range, &[[S; L]], Output),
 ) {
     prepare(job, tile, room);
-    let single = [(job.plan.root() as OpId, false)];
-    let keep = job.outputs != single;
+    let keep = job.keep;
     let mut nan = false;
     for pass in [Pass::Values, Pass::Flags] {
         if pass == Pass::Flags && !nan {
@@ -276,7 +329,7 @@ fn operation<S: Scalar, const L: usize>(
             out.fill([value; L]);
         }
         Op::Pred { kind, lhs, rhs } => {
-            nan = predicate(job, tile, registers, i, (*kind, *lhs, *rhs), lo, out, flags);
+            nan = predicate::evaluate(job, tile, registers, i, (*kind, *lhs, *rhs), lo, out, flags);
         }
         Op::Fold { max, kids } => {
             for (position, k) in kids.iter().enumerate() {
@@ -372,8 +425,9 @@ fn mask_kids<S: Scalar, const L: usize>(
         let (lo, hi) = room.ranges[k as usize];
         let buffer = room.buffers[slot(k as usize)].as_chunks_mut::<L>().0;
         for (lane, length) in tile.lengths.into_iter().enumerate() {
-            let from = (length as i64 - lo).max(0);
-            for row in &mut buffer[from as usize..(hi - lo + 1).max(from) as usize] {
+            let end = (hi - lo + 1).max(0);
+            let from = (length as i64 - lo).clamp(0, end);
+            for row in &mut buffer[from as usize..end as usize] {
                 row[lane] = empty;
             }
         }
@@ -388,78 +442,5 @@ fn mask_kids<S: Scalar, const L: usize>(
             }
         }
         _ => {}
-    }
-}
-
-/// Evaluates a predicate for the instants from `lo` on; true if a value was NaN.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn predicate<S: Scalar, const L: usize>(
-    job: &Job<S>,
-    tile: &Tile<L>,
-    registers: &mut [S],
-    op: usize,
-    (kind, lhs, rhs): (PredKind, ExprId, ExprId),
-    lo: i64,
-    out: &mut [[S; L]],
-    flags: bool,
-) -> bool {
-    let mut nan = false;
-    let stride = BLOCK * L;
-    for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-        let first = lo as usize + block * BLOCK;
-        let len = out.len() * L;
-        for e in &job.plan.registers[op] {
-            eval_register(&job.exprs[e.index()], e.index(), registers, stride, len, |leaf, reg| {
-                load(job, tile, leaf, first, reg.as_chunks_mut::<L>().0);
-            });
-        }
-        let l = &registers[lhs.index() * stride..][..len];
-        let r = &registers[rhs.index() * stride..][..len];
-        for ((o, &l), &r) in out.as_flattened_mut().iter_mut().zip(l).zip(r) {
-            let value = match kind {
-                PredKind::Difference => l - r,
-                PredKind::Distance => (l - r).abs(),
-                PredKind::Closeness => S::ZERO - (l - r).abs(),
-            };
-            nan |= value.is_nan();
-            *o = match (flags, value.is_nan()) {
-                (false, false) => value,
-                (false, true) => S::ZERO,
-                (true, false) => S::NEG_INFINITY,
-                (true, true) => S::ONE,
-            };
-        }
-    }
-    nan
-}
-
-#[inline(always)]
-fn load<S: Scalar, const L: usize>(
-    job: &Job<S>,
-    tile: &Tile<L>,
-    leaf: &Expr,
-    first: usize,
-    reg: &mut [[S; L]],
-) {
-    match leaf {
-        Expr::Number(n) => reg.fill([S::from_f64(n.get()); L]),
-        Expr::Param(p) => {
-            let value = match job.params[*p as usize] {
-                Param::All(value) => [value; L],
-                Param::PerTrace(values) => tile.traces.map(|n| values[n]),
-            };
-            reg.fill(value);
-        }
-        Expr::Signal(s) => {
-            let Traces { data, t, d, .. } = job.x;
-            for lane in 0..L {
-                let from = &data[(tile.traces[lane] * t + first) * d + *s as usize..];
-                for (row, x) in reg.iter_mut().zip(from.iter().step_by(d)) {
-                    row[lane] = *x;
-                }
-            }
-        }
-        _ => unreachable!("only leaves are loaded"),
     }
 }

@@ -198,11 +198,11 @@ pub enum Error {
         hi: f64,
     },
     /// A monitor larger than its limit.
-    #[error("{operator} brings the monitor to {bytes} bytes, the limit is {limit}")]
+    #[error("the monitor needs {bytes} bytes, the limit is {limit}; its widest operator is {operator}")]
     TooLarge {
-        /// The operator at which the limit was passed.
+        /// The operator with the widest interval.
         operator: String,
-        /// Bytes needed so far.
+        /// Bytes needed.
         bytes: usize,
         /// The limit.
         limit: usize,

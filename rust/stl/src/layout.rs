@@ -62,38 +62,25 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Adds up the bytes, and names the operator at which they pass the limit.
+    /// Adds up the bytes.
     fn measure<S: Scalar>(&mut self, f: &Formula, interval: bool, limit: usize) -> Result<(), Error> {
         let plan = &f.0.plan;
-        let scalar = size_of::<S>();
-        let pairs = if interval { f.exprs().len() + plan.ops.len() } else { 0 };
-        let mut bytes = scalar * (f.signals().len() * 2 + f.params().len() + f.exprs().len() + pairs * 2);
+        let pairs = if interval { 2 * (f.exprs().len() + plan.ops.len()) } else { 0 };
+        let mut scalars = f.signals().len() * 2 + f.params().len() + f.exprs().len() + pairs;
+        let mut fixed = plan.ops.len() * (size_of::<Cell<S>>() + size_of::<S>());
         for (i, op) in plan.ops.iter().enumerate() {
-            let mut scalars = self.rings[i].saturating_add(self.sizes[i]);
-            if !self.late_ops[i] {
-                scalars = scalars.saturating_add(window_scalars(op));
-            }
-            bytes = bytes
-                .saturating_add(scalars.saturating_mul(scalar))
-                .saturating_add(size_of::<Cell<S>>() + scalar);
-            if bytes > limit {
-                let mut operator = f.node_text(NodeId(plan.node_of[i]));
-                if let Some((cut, _)) = operator.char_indices().nth(60) {
-                    operator.truncate(cut);
-                    operator.push('…');
-                }
-                return Err(Error::TooLarge { operator, bytes, limit });
-            }
+            let window = if self.late_ops[i] { 0 } else { window_scalars(op) };
+            scalars = scalars.saturating_add(self.rings[i]).saturating_add(window);
         }
         if interval {
-            let sweep = Sweep::<S>::scalars(&self.sizes) - self.sizes.iter().sum::<usize>();
-            let overhead = plan.ops.len() * (size_of::<Range>() + size_of::<Box<[S]>>());
-            bytes += sweep * scalar + overhead + self.pending * size_of::<Interval<S>>();
+            scalars = scalars.saturating_add(Sweep::<S>::scalars(&self.sizes));
+            fixed += plan.ops.len() * (size_of::<Range>() + size_of::<Box<[S]>>());
+            fixed = fixed.saturating_add(self.pending.saturating_mul(size_of::<Interval<S>>()));
         }
-        if bytes > limit {
-            return Err(Error::TooLarge { operator: "the whole formula".into(), bytes, limit });
+        self.bytes = scalars.saturating_mul(size_of::<S>()).saturating_add(fixed);
+        if self.bytes > limit {
+            return Err(Error::TooLarge { operator: widest(f), bytes: self.bytes, limit });
         }
-        self.bytes = bytes;
         Ok(())
     }
 
@@ -132,6 +119,23 @@ impl Layout {
     pub(crate) fn may_read_nan(&self, bad: u64, steps: u64) -> bool {
         bad > 0 && self.reach.is_none_or(|reach| steps - bad <= reach)
     }
+}
+
+/// The operator with the widest interval: the one to make narrower.
+fn widest(f: &Formula) -> String {
+    let ops = f.0.plan.ops.iter().zip(&f.0.plan.node_of);
+    let node = ops
+        .max_by_key(|(op, _)| match op {
+            Op::Window { bounds, .. } | Op::Until { bounds, .. } => bounds.b.unwrap_or(bounds.a),
+            _ => 0,
+        })
+        .map_or(f.root(), |(_, node)| NodeId(*node));
+    let mut text = f.node_text(node);
+    if let Some((cut, _)) = text.char_indices().nth(60) {
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
 }
 
 /// Scalars of an operation's window.

@@ -52,6 +52,7 @@ mod build;
 mod cell;
 mod engine;
 mod error;
+mod explain;
 mod expr;
 mod formula;
 mod interval;
@@ -60,6 +61,7 @@ mod lex;
 mod monitor;
 mod parse;
 mod plan;
+mod predicate;
 mod print;
 mod robustness;
 mod scalar;
@@ -67,11 +69,13 @@ mod step;
 mod window;
 
 pub use error::{Error, ParseError, ParseErrorKind, SampleError};
+pub use explain::Explanation;
 pub use expr::{Arith, Expr, ExprId, Func, Number};
 pub use formula::{Binary, Bounds, Cmp, Endpoint, Formula, Node, NodeId, ParamId, Step, Temporal};
 pub use monitor::{At, Closed, Interval, Monitor, MonitorOptions, Truth, Verdict};
 pub use parse::{ParseOptions, parse_file};
 pub use robustness::{
-    End, Nan, Options, Param, Params, Traces, Workspace, breakdown, node_values, robustness, robustness_trace,
+    End, Nan, Options, Param, Params, Traces, Workspace, breakdown, explain, node_values, robustness,
+    robustness_trace,
 };
 pub use scalar::Scalar;

@@ -16,7 +16,8 @@ pub enum At {
     /// Every instant.
     #[default]
     Every,
-    /// Only instant 0.
+    /// Only instant 0. Here the unbounded `G F U W R` are allowed below Boolean operators; such a formula closes
+    /// with the trace, or as soon as only one value is left (a NaN that comes later is then not seen).
     Start,
 }
 
@@ -478,8 +479,10 @@ impl<S: Scalar> Monitor<S> {
         }
     }
 
+    /// A formula that closes with the trace may close at any sample, and absent samples know no range: it keeps
+    /// [−∞, ∞] for everything unknown.
     fn refresh_images(&mut self) {
-        if self.sweep.is_some() {
+        if self.sweep.is_some() && !self.layout.late {
             expr_images(self.formula.exprs(), &self.ranges, &self.params, &mut self.expr_images);
             op_images(&self.formula.0.plan, &self.expr_images, &mut self.op_images);
         }

@@ -25,6 +25,69 @@ pub(crate) fn node_text(f: &Formula, id: NodeId) -> String {
     p.out
 }
 
+/// The operator of a node without its operands, as `G[0,3]` or `and`; the whole text of a predicate.
+pub(crate) fn head(f: &Formula, id: NodeId) -> String {
+    let mut p = Printer { f, out: String::new() };
+    match &f.nodes()[id.index()] {
+        Node::Const(_) | Node::Predicate { .. } => p.node(id, 0),
+        Node::Not(_) => p.out.push_str("not"),
+        Node::And(_) => p.out.push_str("and"),
+        Node::Or(_) => p.out.push_str("or"),
+        Node::Implies(..) => p.out.push_str("->"),
+        Node::Iff(..) => p.out.push_str("iff"),
+        Node::Xor(..) => p.out.push_str("xor"),
+        Node::Temporal(op, bounds, _) => {
+            p.out.push(op.letter());
+            p.bounds(*bounds);
+        }
+        Node::Step(op, _) => p.out.push_str(op.word()),
+        Node::Binary(op, endpoint, bounds, ..) => {
+            p.out.push_str(op.word(*endpoint));
+            p.bounds(*bounds);
+        }
+        Node::Rise(_) => p.out.push_str("rise"),
+        Node::Fall(_) => p.out.push_str("fall"),
+    }
+    p.out
+}
+
+impl Temporal {
+    fn letter(self) -> char {
+        match self {
+            Temporal::Always => 'G',
+            Temporal::Eventually => 'F',
+            Temporal::Historically => 'H',
+            Temporal::Once => 'O',
+        }
+    }
+}
+
+impl Step {
+    fn word(self) -> &'static str {
+        match self {
+            Step::Next => "X",
+            Step::WeakNext => "wX",
+            Step::Prev => "Y",
+            Step::WeakPrev => "wY",
+        }
+    }
+}
+
+impl Binary {
+    fn word(self, endpoint: Endpoint) -> &'static str {
+        match (self, endpoint) {
+            (Binary::Until, Endpoint::Exclusive) => "U",
+            (Binary::Until, Endpoint::Inclusive) => "Ui",
+            (Binary::Release, Endpoint::Exclusive) => "R",
+            (Binary::Release, Endpoint::Inclusive) => "Ri",
+            (Binary::WeakUntil, Endpoint::Exclusive) => "W",
+            (Binary::WeakUntil, Endpoint::Inclusive) => "Wi",
+            (Binary::Since, Endpoint::Exclusive) => "S",
+            (Binary::Since, Endpoint::Inclusive) => "Si",
+        }
+    }
+}
+
 struct Printer<'a> {
     f: &'a Formula,
     out: String,
@@ -72,35 +135,18 @@ impl Printer<'_> {
                 self.node(*r, level::IMPLIES);
             }
             Node::Temporal(op, bounds, c) => {
-                self.out.push(match op {
-                    Temporal::Always => 'G',
-                    Temporal::Eventually => 'F',
-                    Temporal::Historically => 'H',
-                    Temporal::Once => 'O',
-                });
+                self.out.push(op.letter());
                 self.bounds(*bounds);
                 self.prefix(" ", *c);
             }
             Node::Step(op, c) => {
-                let name = match op {
-                    Step::Next => "X ",
-                    Step::WeakNext => "wX ",
-                    Step::Prev => "Y ",
-                    Step::WeakPrev => "wY ",
-                };
-                self.prefix(name, *c);
+                self.out.push_str(op.word());
+                self.prefix(" ", *c);
             }
             Node::Binary(op, endpoint, bounds, l, r) => {
                 self.node(*l, level::UNARY);
-                self.out.push_str(match op {
-                    Binary::Until => " U",
-                    Binary::Release => " R",
-                    Binary::WeakUntil => " W",
-                    Binary::Since => " S",
-                });
-                if *endpoint == Endpoint::Inclusive {
-                    self.out.push('i');
-                }
+                self.out.push(' ');
+                self.out.push_str(op.word(*endpoint));
                 self.bounds(*bounds);
                 self.out.push(' ');
                 self.node(*r, level::UNARY);

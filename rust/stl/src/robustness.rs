@@ -2,6 +2,7 @@
 
 use crate::engine::{self, Job, Layout, Range, Room};
 use crate::error::Error;
+use crate::explain::Explanation;
 use crate::expr::{self, Expr};
 use crate::formula::{Formula, NodeId};
 use crate::plan::{Op, OpId};
@@ -104,8 +105,7 @@ pub fn robustness<S: Scalar>(
     w: &mut Workspace<S>,
     out: &mut [S],
 ) -> Result<(), Error> {
-    let root = [(f.0.plan.root() as OpId, false)];
-    at_instant(f, x, params, at, &root, o, w, out)
+    at_instant(f, x, params, at, &root(f), o, w, out)
 }
 
 /// Robustness of each conjunct ([`Formula::conjuncts`], K of them) at instant `at`, into `out[n, K]`. The
@@ -126,18 +126,35 @@ pub fn breakdown<S: Scalar>(
     at_instant(f, x, params, at, &ops, o, w, out)
 }
 
-#[allow(clippy::too_many_arguments)]
-fn at_instant<S: Scalar>(
+/// Why each trace has its robustness at instant `at`: the path from the formula to the one predicate value that
+/// decides it. Among equals the earliest instant and the leftmost operand are named.
+///
+/// # Errors
+/// As [`robustness`].
+pub fn explain<S: Scalar>(
     f: &Formula,
     x: Traces<S>,
     params: Params<S>,
     at: u32,
-    outputs: &[(OpId, bool)],
     o: &Options,
     w: &mut Workspace<S>,
-    out: &mut [S],
-) -> Result<(), Error> {
+) -> Result<Vec<Explanation<S>>, Error> {
     check(f, &x, params, o)?;
+    check_instant(f, &x, at, o)?;
+    w.rooms.resize_with(w.rooms.len().max(1), Room::default);
+    let range = (i64::from(at), i64::from(at));
+    let layout = Layout { per_trace: 1, per_output: 1, horizon: 0 };
+    let job =
+        Job { plan: &f.0.plan, exprs: &f.0.exprs, x, params, outputs: &root(f), range, layout, keep: true };
+    Ok((0..x.n).map(|trace| crate::explain::explain(f, &job, trace, &mut w.rooms[0])).collect())
+}
+
+fn root(f: &Formula) -> [(OpId, bool); 1] {
+    [(f.0.plan.root() as OpId, false)]
+}
+
+/// Every trace has a value at `at`.
+fn check_instant<S: Scalar>(f: &Formula, x: &Traces<S>, at: u32, o: &Options) -> Result<(), Error> {
     for trace in 0..x.n {
         let length = x.length(trace);
         if at as usize >= length {
@@ -150,6 +167,22 @@ fn at_instant<S: Scalar>(
             }
         }
     }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)]
+fn at_instant<S: Scalar>(
+    f: &Formula,
+    x: Traces<S>,
+    params: Params<S>,
+    at: u32,
+    outputs: &[(OpId, bool)],
+    o: &Options,
+    w: &mut Workspace<S>,
+    out: &mut [S],
+) -> Result<(), Error> {
+    check(f, &x, params, o)?;
+    check_instant(f, &x, at, o)?;
     let at = i64::from(at);
     let k = outputs.len();
     run(f, x, params, outputs, (at, at), Layout { per_trace: k, per_output: 1, horizon: 0 }, o, w, out)
@@ -168,12 +201,11 @@ pub fn robustness_trace<S: Scalar>(
     w: &mut Workspace<S>,
     out: &mut [S],
 ) -> Result<(), Error> {
-    let root = [(f.0.plan.root() as OpId, false)];
     check(f, &x, params, o)?;
     let horizon = if o.end == End::Strict { horizon(f)? as usize } else { 0 };
     let cols = x.t.saturating_sub(horizon);
     let layout = Layout { per_trace: cols, per_output: cols, horizon };
-    run(f, x, params, &root, (0, cols as i64 - 1), layout, o, w, out)
+    run(f, x, params, &root(f), (0, cols as i64 - 1), layout, o, w, out)
 }
 
 /// Robustness of every node ([`Formula::nodes`], M of them) at every instant, into `out[n, M, t]`, always with
@@ -255,7 +287,16 @@ fn run<S: Scalar>(
     if out.is_empty() {
         return Ok(());
     }
-    let job = Job { plan: &f.0.plan, exprs: &f.0.exprs, x, params, outputs, range, layout };
+    let job = Job {
+        plan: &f.0.plan,
+        exprs: &f.0.exprs,
+        x,
+        params,
+        outputs,
+        range,
+        layout,
+        keep: outputs != root(f),
+    };
     let per_tile = engine::lanes_of::<S>();
     let tiles = x.n.div_ceil(per_tile);
     let threads = o.threads.min(tiles);

@@ -64,19 +64,32 @@ pub(crate) fn sliding<S: Scalar, E: Extremum<S>, const L: usize>(
             *out = suffix;
         }
         let outputs = width.min((count - first) as i64);
-        // Output r reads suffix start+r and prefix end+r−1; split where either runs off the source.
+        // Output r joins suffix start+r and prefix end+r−1. In the middle both lie inside the source.
         let mut prefix = empty;
-        let mut r = 0;
-        while r < outputs {
+        let edge = |prefix: &mut [S; L], r: i64| {
             let read = end + r - 1;
             if r > 0 && (0..len).contains(&read) {
-                prefix = lanes::<S, E, L>(&prefix, &src[read as usize]);
+                *prefix = lanes::<S, E, L>(prefix, &src[read as usize]);
             }
             let at = (start + r).max(from);
-            let value =
-                if at < to { lanes::<S, E, L>(&suffixes[(at - from) as usize], &prefix) } else { prefix };
-            store(first + r as usize, value);
-            r += 1;
+            if at < to { lanes::<S, E, L>(&suffixes[(at - from) as usize], prefix) } else { *prefix }
+        };
+        let middle = 1.max(from - start).max(1 - end).min(outputs);
+        let middle_end = (to - start).min(len - end + 1).clamp(middle, outputs);
+        for r in 0..middle {
+            store(first + r as usize, edge(&mut prefix, r));
+        }
+        if middle < middle_end {
+            let count = (middle_end - middle) as usize;
+            let reads = &src[(end + middle - 1) as usize..][..count];
+            let parts = &suffixes[(start + middle - from) as usize..][..count];
+            for (i, (x, suffix)) in reads.iter().zip(parts).enumerate() {
+                prefix = lanes::<S, E, L>(&prefix, x);
+                store(first + middle as usize + i, lanes::<S, E, L>(suffix, &prefix));
+            }
+        }
+        for r in middle_end..outputs {
+            store(first + r as usize, edge(&mut prefix, r));
         }
         first += outputs as usize;
     }

@@ -1,0 +1,28 @@
+"""`cadenza resume RUN`: goes on with a run that was stopped or killed."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from cadenza.rundir import RunDir
+from cadenza.train import train
+from cadenza.verbs.train import summarise
+
+
+def main(argv: list[str]) -> int:
+    """Runs `cadenza resume …`."""
+    parser = argparse.ArgumentParser(
+        prog="cadenza resume",
+        description="Go on with a run from its last checkpoint, with the numbers of a run that was never stopped.",
+        epilog="example: cadenza resume runs/reach --steps 50000",
+    )
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--steps", type=int, help="transitions in all; the run's own number when not given")
+    options = parser.parse_args(argv)
+    config = RunDir(options.run).config()
+    if options.steps is not None:
+        config = dataclasses.replace(config, steps=options.steps)
+    summarise(train(config, options.run, resume=True, progress="auto"), options.run)
+    return 0

@@ -1,0 +1,105 @@
+"""`cadenza train ALGORITHM --task ID`: trains a policy into a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cadenza.algos.symphony import SymphonyConfig
+from cadenza.recipes import recipe
+from cadenza.train import ALGORITHMS, TrainConfig, TrainResult, train
+
+EPILOG = "example: cadenza train symphony --task cadenza/ReachArm6-v0 --steps 28000 --seed 0"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Train a policy. A task with a recipe starts from it, any other from the preset `small`.
+
+    Attributes:
+        task: id of the task: cadenza/ReachArm6-v0, or gym: and a gymnasium id.
+        out: run folder; runs/ALGORITHM-TASK-TIME when not given.
+        preset: settings to start from instead of the recipe: s3, se, s2, ed, small, tiny.
+        steps: transitions to collect, over all environments.
+        envs: parallel environments.
+        seed: seeds the agent and the environments.
+        device: where the networks are trained: cpu or cuda.
+        set: further settings of run or algorithm, as NAME=VALUE.
+    """
+
+    task: Annotated[str, tyro.conf.arg(metavar="ID")]
+    out: Path | None = None
+    preset: str | None = None
+    steps: int | None = None
+    envs: int | None = None
+    seed: int | None = None
+    device: str | None = None
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+
+
+def main(argv: list[str]) -> int:
+    """Runs `cadenza train …`."""
+    if not argv or argv[0].startswith("-"):
+        known = ", ".join(ALGORITHMS)
+        if argv and argv[0] in ("-h", "--help"):
+            print(f"usage: cadenza train ALGORITHM --task ID [options]\nalgorithms: {known}\n{EPILOG}")
+            tyro.cli(TrainOptions, prog="cadenza train ALGORITHM", args=["--help"])
+        raise ValueError(f"which algorithm? One of: {known} ({EPILOG})")
+    algorithm, rest = argv[0], argv[1:]
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"unknown algorithm '{algorithm}'; there is: {', '.join(ALGORITHMS)}")
+    options = tyro.cli(TrainOptions, prog=f"cadenza train {algorithm}", args=rest, description=EPILOG)
+    config = configure(algorithm, options)
+    name = re.sub(r"\W+", "-", config.task).strip("-")
+    out = options.out or Path("runs") / f"{algorithm}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    summarise(train(config, out, progress="auto"), out)
+    return 0
+
+
+def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
+    """The settings that the options ask for.
+
+    Raises:
+        ValueError: an unknown name, or a value of another type; the text says which.
+    """
+    config = recipe(options.task)
+    if options.preset is not None:
+        config = dataclasses.replace(config, settings=SymphonyConfig.from_preset(options.preset))
+    given = {name: getattr(options, name) for name in ("steps", "envs", "seed", "device")}
+    run: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, object] = {}
+    for text in options.set:
+        name, _, value = text.partition("=")
+        for target, fields in ((run, config), (settings, config.settings)):
+            if name in {f.name for f in dataclasses.fields(fields)} - {"settings", "task", "algorithm"}:
+                target[name] = _convert(name, value, getattr(fields, name))
+                break
+        else:
+            raise ValueError(f"--set {text}: no such setting")
+    if settings:
+        run["settings"] = dataclasses.replace(config.settings, **settings)
+    return dataclasses.replace(config, algorithm=algorithm, **run)
+
+
+def summarise(result: TrainResult, out: Path) -> None:
+    """Says how a run ended and what to do next."""
+    print(f"{result.reason} at {result.steps} transitions, {result.cpu_seconds:.1f} CPU-seconds: {out}")
+    if result.evaluations:
+        step, last = result.evaluations[-1]
+        success = "" if last.success is None else f"success {last.success:.2f}, "
+        print(f"evaluation at {step}: {success}return {last.return_mean:.3g} [{last.return_low:.3g}, {last.return_high:.3g}]")
+    print(f"next: cadenza eval {out} · cadenza export {out} -o policy.cadenza")
+
+
+def _convert(name: str, text: str, like: object) -> object:
+    try:
+        if isinstance(like, bool):
+            return {"true": True, "false": False}[text.lower()]
+        return type(like)(text)
+    except (KeyError, ValueError):
+        raise ValueError(f"--set {name}={text}: {type(like).__name__} wanted") from None
