@@ -35,7 +35,7 @@ pub(super) struct Args {
     #[arg(long)]
     device: Option<String>,
     /// Length in seconds from arming; until stopped when absent.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seconds: Option<f64>,
     /// Log file to write (MCAP).
     #[arg(long, value_name = "LOG")]

@@ -10,6 +10,7 @@ use super::RunError;
 use super::policy::{PolicySource, Recorded};
 use super::request::Inbox;
 use super::tick::{Controller, Due};
+use crate::config::RunConfig;
 use crate::device::replay::{Difference, ReplayDevice};
 use crate::device::{Device, Freshness, TimeSource};
 use crate::log::read::Logged;
@@ -60,12 +61,15 @@ pub fn replay_on(
     }
     let now_ns = Arc::new(AtomicI64::new(0));
     let mut device = device(log, TimeSource::Virtual(now_ns.clone()))?;
-    let config = crate::config::RunConfig { record: None, ..log.header().run.clone() };
+    // A dry run sends nothing, and what is not sent cannot be compared; its commands are those of any other run.
+    let config = RunConfig { record: None, dry_run: false, ..log.header().run.clone() };
     let mut controller = Controller::new(manifest, specification, robot, device.info(), policy, &config)?;
     let requests = values(log.requests())?.into_iter().map(|r| (r.tick, r.request)).collect();
     let mut inbox = Inbox::script(requests);
     let clock = VirtualClock::new(now_ns.clone());
-    for state in values(log.states())? {
+    // A log may be cut between a state and its command: there is nothing to compare with then.
+    let last = log.commands().last().transpose()?.map(|c| c.value.tick);
+    for state in values(log.states())?.into_iter().take_while(|state| Some(state.tick) <= last) {
         now_ns.store(state.t_read_ns, Ordering::Release);
         let due = Due { deadline_ns: state.t_read_ns, skipped: 0 };
         controller.tick(due, &mut device, &clock, &mut inbox, &mut Recorder::off());
