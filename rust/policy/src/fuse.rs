@@ -13,7 +13,7 @@ pub(crate) fn fuse(graph: &mut Graph) {
     let mut view = Uses::of(graph);
     let mut index = 0;
     while index < graph.nodes.len() {
-        let rules = [swish, mish, gelu, linear_bias, linear_activation];
+        let rules = [softplus, swish, mish, gelu, linear_bias, linear_activation];
         if rules.into_iter().any(|rule| rule(graph, &view, index)) {
             graph.drop_dead();
             view = Uses::of(graph);
@@ -77,6 +77,19 @@ fn replace(graph: &mut Graph, index: usize, op: Op, inputs: Vec<ValueId>) -> boo
     graph.nodes[index].op = op;
     graph.nodes[index].inputs = inputs;
     true
+}
+
+/// `x > t ? x : softplus(x)`, as torch writes it with t = 20. From 17 on the two branches are the same float.
+fn softplus(graph: &mut Graph, uses: &Uses, index: usize) -> bool {
+    if graph.nodes[index].op != Op::Where {
+        return false;
+    }
+    let [c, x, soft] = graph.nodes[index].inputs[..] else { return false };
+    let over = uses.only(graph, c).filter(|n| n.op == Op::Binary(Binary::Greater) && n.inputs[0] == x);
+    let threshold = over.and_then(|n| number(graph, n.inputs[1]));
+    let fits =
+        threshold.is_some_and(|t| t >= 17.0) && as_unary(graph, uses, soft, Unary::Softplus) == Some(x);
+    fits && replace(graph, index, Op::Unary(Unary::Softplus), vec![x])
 }
 
 /// `x · sigmoid(x)`.

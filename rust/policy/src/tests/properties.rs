@@ -207,6 +207,14 @@ fn near_misses_do_not_fuse() {
     };
     assert_eq!(count(&gelu(3f32.sqrt())), 5);
     assert_eq!(count(&gelu(2f32.sqrt())), 1);
+    let softplus = |threshold: f32| {
+        base()
+            .floats("t", &[], &[threshold])
+            .node("Softplus", "x -> s", vec![])
+            .node("Greater", "x t -> g", vec![])
+            .node("Where", "g x s -> y", vec![])
+    };
+    assert_eq!((count(&softplus(20.0)), count(&softplus(5.0))), (1, 3));
     // A bias that is not one for each output.
     let rows = Model::new(18, &[2, 4])
         .floats("w", &[4, 2], &[0.5; 8])
