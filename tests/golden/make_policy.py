@@ -76,7 +76,7 @@ class Step(nn.Module):
 
 
 class Sequence(nn.Module):
-    """An action sequence: a network gives coefficients, a constant matrix on the left makes rows of actions."""
+    """An action sequence: a network gives coefficients; a constant matrix on the left makes rows."""
 
     def __init__(self, observation: int, rows: int, action: int) -> None:
         super().__init__()
