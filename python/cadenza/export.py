@@ -191,7 +191,7 @@ def _expected(step: torch.nn.Module, obs: np.ndarray, actions: int) -> tuple[np.
     if atol > 1e-3:
         worst = int(error.max(dim=0).values.argmax())
         raise ExportError(f"ill-conditioned network: float32 differs from float64 by {float(error.max()):.2g} in output {worst}")
-    return single.numpy().reshape(*obs.shape[:2], actions), atol
+    return np.ascontiguousarray(single.numpy()).reshape(*obs.shape[:2], actions), atol
 
 
 def _write_verified(
