@@ -117,7 +117,8 @@ class Report:
         ended: why it ended, in words.
         level: level of the safety ladder at the end.
         ticks: commands made.
-        faults: `{"tick", "reason", "joint", "value", "limit", "level"}` for each fault, in order.
+        faults: `{"tick", "reason", "subject", "value", "limit", "level"}` for each fault, in order; the subject is
+            a joint or a monitor.
         stats: stage → count and percentiles in µs, deadlines missed, rate.
         rt: what the operating system granted.
         record: log path, records written and dropped, error if any.
@@ -169,7 +170,9 @@ class Runtime:
         self.robot = robot if isinstance(robot, Robot) else load_robot(robot)
         self.config = config or RunConfig()
         native = device.native if isinstance(device, SimDevice) else device
-        self._native = _native.Runtime(self.bundle, self.robot.native, native, json.dumps(asdict(self.config)))
+        self._native = _native.Runtime(
+            self.bundle, self.robot.native, native, json.dumps(asdict(self.config))
+        )
         self._device = device  # a simulation lives as long as the loop that steps it
 
     def start(self) -> Handle:
@@ -182,7 +185,9 @@ class Runtime:
         Args:
             commands: operator commands by time since the start, s: `{0.0: {"goal_x": 0.3}, 2.0: {…}}`.
         """
-        script = [(float(t), name, float(v)) for t, values in (commands or {}).items() for name, v in values.items()]
+        script = [
+            (float(t), name, float(v)) for t, values in (commands or {}).items() for name, v in values.items()
+        ]
         return Report._of(self._native.run(script))
 
 
@@ -245,5 +250,7 @@ class Handle:
             RuntimeFault: with `raise_on_fault`, when a fault stopped it.
         """
         if self._report is None:
-            self._report = Report._of(self._native.wait(timeout, raise_on_fault))
+            self._report = Report._of(self._native.wait(timeout))
+        if raise_on_fault and self._report.exit_code != 0:
+            raise RuntimeFault(self._report.ended)
         return self._report
