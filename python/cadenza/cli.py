@@ -39,7 +39,9 @@ VERBS = {
     "train": Verb("train a policy", "cadenza train symphony --task cadenza/ReachArm6-v0", _python("train")),
     "resume": Verb("go on with a stopped run", "cadenza resume runs/reach", _python("resume")),
     "eval": Verb("evaluate a run without noise", "cadenza eval runs/reach --episodes 50", _python("eval")),
-    "export": Verb("write a run's policy into a bundle", "cadenza export runs/reach -o reach.cadenza", _python("export")),
+    "export": Verb(
+        "write a run's policy into a bundle", "cadenza export runs/reach -o reach.cadenza", _python("export")
+    ),
     "stl": Verb(
         "evaluate a formula on a trace",
         'cadenza stl eval "G[0,2s](x > 0.5)" --trace log.csv --dt 0.01',
@@ -47,10 +49,16 @@ VERBS = {
     ),
     "robots": Verb("list and check robots", "cadenza robots check arm6", _python("robots")),
     "inspect": Verb("say what a bundle holds", "cadenza inspect reach.cadenza"),
-    "check": Verb("prove a bundle against its vectors and a robot", "cadenza check reach.cadenza --robot arm6"),
-    "run": Verb("run a bundle on a robot", "cadenza run reach.cadenza --robot arm6 --device sim --seconds 10"),
+    "check": Verb(
+        "prove a bundle against its vectors and a robot", "cadenza check reach.cadenza --robot arm6"
+    ),
+    "run": Verb(
+        "run a bundle on a robot", "cadenza run reach.cadenza --robot arm6 --device sim --seconds 10"
+    ),
     "replay": Verb("run a log again and compare every command", "cadenza replay run.mcap"),
-    "bench": Verb("measure the loop, compare two measurements", "cadenza bench latency reach.cadenza --robot arm6"),
+    "bench": Verb(
+        "measure the loop, compare two measurements", "cadenza bench latency reach.cadenza --robot arm6"
+    ),
     "doctor": Verb("say how real-time this machine is", "cadenza doctor --hz 500"),
     "report": Verb("turn a log into one HTML page", "cadenza report run.mcap -o report.html"),
 }
@@ -93,15 +101,21 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{verb.summary}\nexample: {verb.example}\n")
         return verb.load()(rest)
     except ModuleNotFoundError as error:
-        extra = EXTRA_OF.get((error.name or "").partition(".")[0])
+        extra = _extra(error)
         if extra is None:
             raise
-        return _refuse(f"'cadenza {name}' needs {error.name}: pip install 'cadenza[{extra}]'")
+        return _refuse(f"'cadenza {name}' needs {extra}")
     except BrokenPipeError:
         return 0
     except (ValueError, OSError, KeyError) as error:
         # Every error of ours names file and value; a trace would only hide it.
         return _refuse(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
+
+
+def _extra(error: ModuleNotFoundError) -> str | None:
+    """The missing module and how to get it; `None` for a module that no extra brings."""
+    extra = EXTRA_OF.get((error.name or "").partition(".")[0])
+    return extra and f"{error.name}: pip install 'cadenza[{extra}]'"
 
 
 def _runtime(argv: list[str]) -> int:
@@ -123,7 +137,11 @@ class _Host:
         from cadenza.robot import load_robot
         from cadenza.runtime import SimDevice
 
-        return SimDevice.of(load_robot(Path(robot)))
+        try:
+            return SimDevice.of(load_robot(Path(robot)))
+        except ModuleNotFoundError as error:
+            # The runtime shows the text of an error: it must say what to do.
+            raise RuntimeError(f"device 'sim' needs {_extra(error) or error.name}") from None
 
 
 def _refuse(text: str) -> int:
