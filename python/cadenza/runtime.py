@@ -1,7 +1,7 @@
 """Run a bundle in the Rust loop: on MuJoCo, on a robot, or on nothing at all.
 
-The loop owns its thread, its state and its clock; Python holds a handle. No Python code ever runs on the control
-thread.
+The loop owns its thread, its state and its clock; Python holds a handle. No Python code ever runs on the
+control thread.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ class Report:
         ended: why it ended, in words.
         level: level of the safety ladder at the end.
         ticks: commands made.
-        faults: `{"tick", "reason", "subject", "value", "limit", "level"}` for each fault, in order; the subject is
-            a joint or a monitor.
+        faults: `{"tick", "reason", "subject", "value", "limit", "level"}` for each fault, in order;
+            the subject is a joint or a monitor.
         stats: stage → count and percentiles in µs, deadlines missed, rate.
         rt: what the operating system granted.
         record: log path, records written and dropped, error if any.
