@@ -7,6 +7,7 @@ control thread.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -184,7 +185,12 @@ class Runtime:
 
         Args:
             commands: operator commands by time since the start, s: `{0.0: {"goal_x": 0.3}, 2.0: {…}}`.
+
+        Raises:
+            KeyError, ValueError: as for :meth:`Handle.command`; a time that is negative or not finite.
         """
+        if bad := [t for t in commands or {} if not 0 <= t < math.inf]:
+            raise ValueError(f"commands at {bad[0]} s: a time since the start, 0 or later, wanted")
         script = [
             (float(t), name, float(v)) for t, values in (commands or {}).items() for name, v in values.items()
         ]

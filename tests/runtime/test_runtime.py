@@ -180,6 +180,9 @@ def test_operator_commands_are_checked(reach_bundle):
         runtime.run({0.0: {"gaol": 1.0}})
     with pytest.raises(RuntimeError, match="has run already"):
         runtime.run()
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"{bad} s"):
+            virtual(reach_bundle, commands={bad: GOAL})
 
 
 def test_a_violated_fence_is_a_latched_soft_stop(altered, tmp_path):
