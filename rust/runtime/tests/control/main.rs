@@ -3,5 +3,7 @@
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod adversarial;
 mod arming;
 mod levels;
+mod permuted;

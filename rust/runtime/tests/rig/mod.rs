@@ -117,7 +117,9 @@ pub(crate) fn manifest(edit: impl FnOnce(&mut Value)) -> Manifest {
         "normalizer": { "where": "none" },
         "action": { "kind": "position", "joints": ["wrist", "pan", "lift"], "scale": { "*": 1.0 } },
         "chunk": { "mode": "none", "horizon": 1, "execute": 1, "on_exhausted": "hold", "seam": "replace" },
-        "functions": {}, "commands": [ { "name": "speed", "range": [-1.0, 1.0], "default": 0.25 } ],
+        "functions": { "step": { "file": "step.onnx", "batch": 1, "inputs": { "obs": "observation" },
+                                 "outputs": { "action": "action" } } },
+        "commands": [ { "name": "speed", "range": [-1.0, 1.0], "default": 0.25 } ],
         "in_graph": { "normalize": false, "squash": true, "action_scale": false, "action_offset": false },
         "weights": "f32", "provenance": {},
     });
