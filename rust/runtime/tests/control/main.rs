@@ -7,3 +7,4 @@ mod adversarial;
 mod arming;
 mod levels;
 mod permuted;
+mod replay;
