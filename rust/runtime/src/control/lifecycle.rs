@@ -18,7 +18,7 @@ use crate::device::{Device, Stop, TimeSource};
 use crate::log::header::{LogHeader, MonitorHeader};
 use crate::log::record::Recorder;
 use crate::robot::Robot;
-use crate::safety::{Level, Phase};
+use crate::safety::{Level, Phase, Reason};
 use crate::timing::clock::{Clock, MonotonicClock, VirtualClock, next_deadline};
 use crate::timing::sched::{self, RtReport, RtRequest};
 use crate::timing::stats::Stats;
@@ -259,27 +259,26 @@ impl Turn {
                 let request = if heard == 1 { Request::Stop } else { Request::Estop };
                 controller.request(request, device, log);
             }
-            if !timed_out && self.seconds.is_some_and(|s| controller.armed_seconds() >= s) {
+            let over = self.seconds.is_some_and(|s| controller.armed_seconds() >= s);
+            if over && !controller.stopping() {
                 timed_out = true;
                 controller.request(Request::Stop, device, log);
             }
+            // A stop that somebody asked for is no fault, but one that a fault has made before is.
+            let fault = controller.gate().first_fault().is_some_and(|f| f.reason != Reason::OperatorStop);
+            let ending = |quiet| if fault { Ending::Fault } else { quiet };
             if controller.finished() {
-                return Ending::Finished;
+                return ending(Ending::Finished);
             }
             let (phase, level) = (controller.gate().phase(), controller.gate().level());
             if phase == Phase::Armed && level < Level::Damp {
                 continue;
             }
             if controller.stopping() {
-                return if timed_out { Ending::Finished } else { Ending::Stopped };
+                return ending(if timed_out { Ending::Finished } else { Ending::Stopped });
             }
-            if self.end_on_fault {
-                if controller.refusal().is_some() {
-                    return Ending::Refused;
-                }
-                if controller.gate().first_fault().is_some() {
-                    return Ending::Fault;
-                }
+            if self.end_on_fault && (fault || controller.refusal().is_some()) {
+                return ending(Ending::Refused);
             }
         }
     }

@@ -71,12 +71,10 @@ impl Report {
             Ending::Refused => controller.refusal().map_or_else(String::new, |r| r.describe(&joints)),
             Ending::Fault => first.as_ref().map_or_else(String::new, |fault| name(fault).to_string()),
         };
-        // A stop that the operator asked for is no fault, but one that a fault had made before is.
-        let own = first.is_none_or(|f| matches!(f.reason, Reason::OperatorStop));
         let exit_code = match ending {
-            Ending::Finished | Ending::Stopped if own => 0,
+            Ending::Finished | Ending::Stopped => 0,
+            Ending::Fault | Ending::Refused => 1,
             Ending::Panic => 70,
-            _ => 1,
         };
         Self {
             ended,

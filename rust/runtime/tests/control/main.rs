@@ -8,3 +8,4 @@ mod arming;
 mod levels;
 mod permuted;
 mod replay;
+mod run;
