@@ -1,6 +1,6 @@
 //! What goes wrong in a policy, in a device or in the mission, and the exact levels that follow.
 
-use cadenza_runtime::control::PolicyError;
+use cadenza_runtime::control::{PolicyError, PolicySource};
 use cadenza_runtime::device::DeviceFault;
 use cadenza_runtime::device::fault::Trouble;
 use cadenza_runtime::safety::{Level, Reason};
@@ -14,7 +14,7 @@ fn bad_between(
     from: u64,
     to: u64,
     bad: impl Fn(&mut [f32]) -> Result<(), PolicyError> + Send + 'static,
-) -> Act<impl FnMut(u64, &[f32], &mut [f32]) -> Result<(), PolicyError> + Send> {
+) -> impl PolicySource + 'static {
     Act(move |tick: u64, _: &[f32], out: &mut [f32]| {
         out.copy_from_slice(&HOME);
         if (from..to).contains(&tick) { bad(out) } else { Ok(()) }
