@@ -6,15 +6,18 @@ The bundle also carries recorded input → output vectors; the runtime replays t
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,8 +129,7 @@ def export(
 def to_onnx(module: torch.nn.Module, example: np.ndarray, metadata: dict[str, str] | None = None) -> bytes:
     """The ONNX graph of `module` for the input `example` `[1, obs]`, inputs `obs`, outputs `action`, weights inline."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")
+    with _quiet():
         program = torch.onnx.export(
             module,
             (torch.from_numpy(example),),
@@ -259,14 +261,18 @@ def _provenance() -> dict[str, Any]:
     return record
 
 
-class _quiet:
-    """Keeps torch's exporter from printing its progress."""
-
-    def __enter__(self) -> None:
-        self._stdout, sys.stdout = sys.stdout, io.StringIO()
-
-    def __exit__(self, *_: object) -> None:
-        sys.stdout = self._stdout
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch's exporter from printing its progress and what else it could have exported."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
