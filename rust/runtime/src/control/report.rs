@@ -83,7 +83,7 @@ impl Report {
         Self {
             ended,
             level: level.name(),
-            armed_s: (controller.state.epoch > 0).then(|| controller.armed_at as f64 * controller.dt),
+            armed_s: (controller.state.epoch > 0).then_some(controller.armed_at as f64 * controller.dt),
             ticks: stats.counters.ticks,
             faults: controller.faults().iter().map(name).collect(),
             table: stats.table(),
