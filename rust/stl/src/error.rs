@@ -207,6 +207,24 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// A sharpness that is not finite and positive.
+    #[error("beta must be finite and positive, got {beta}")]
+    Beta {
+        /// The refused value.
+        beta: f64,
+    },
+    /// A δ outside its range.
+    #[error("variable {variable} has δ = {delta}, outside {min}..={max}")]
+    Delta {
+        /// Index of the variable.
+        variable: usize,
+        /// The refused δ.
+        delta: i64,
+        /// Least δ.
+        min: i64,
+        /// Greatest δ.
+        max: i64,
+    },
     /// The formula itself cannot be used this way.
     #[error(transparent)]
     Formula(#[from] ParseError),
