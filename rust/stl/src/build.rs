@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{ParseError, ParseErrorKind};
+use crate::error::{Error, ParseError, ParseErrorKind};
 use crate::expr::{Arith, Expr, ExprId, Number};
 use crate::formula::{Formula, Inner, Node, NodeId};
-use crate::plan::Plan;
+use crate::parse::nearest;
+use crate::plan::{Plan, below};
 
 /// Deepest nesting of a formula.
 pub(crate) const MAX_DEPTH: u32 = 256;
@@ -213,21 +214,10 @@ impl<'a> Compact<'a> {
             return done;
         }
         let node = match &self.from.nodes[id.index()] {
-            Node::Const(value) => Node::Const(*value),
             Node::Predicate { lhs, cmp, rhs } => {
                 Node::Predicate { lhs: self.expr(*lhs), cmp: *cmp, rhs: self.expr(*rhs) }
             }
-            Node::Not(c) => Node::Not(self.node(*c)),
-            Node::And(kids) => Node::And(kids.iter().map(|k| self.node(*k)).collect()),
-            Node::Or(kids) => Node::Or(kids.iter().map(|k| self.node(*k)).collect()),
-            Node::Implies(l, r) => Node::Implies(self.node(*l), self.node(*r)),
-            Node::Iff(l, r) => Node::Iff(self.node(*l), self.node(*r)),
-            Node::Xor(l, r) => Node::Xor(self.node(*l), self.node(*r)),
-            Node::Temporal(op, b, c) => Node::Temporal(*op, *b, self.node(*c)),
-            Node::Step(op, c) => Node::Step(*op, self.node(*c)),
-            Node::Binary(op, e, b, l, r) => Node::Binary(*op, *e, *b, self.node(*l), self.node(*r)),
-            Node::Rise(c) => Node::Rise(self.node(*c)),
-            Node::Fall(c) => Node::Fall(self.node(*c)),
+            other => other.map(|k| self.node(k)),
         };
         let new = NodeId(self.nodes.len() as u32);
         self.nodes.push(node);
@@ -277,4 +267,58 @@ fn rename(old: u32, map: &mut [Option<u32>], names: &mut Vec<String>, from: &[St
         names.push(from[old as usize].clone());
         names.len() as u32 - 1
     })
+}
+
+/// See [`Formula::normalised`].
+pub(crate) fn normalised(f: &Formula, scales: &[(&str, f64)]) -> Result<Formula, Error> {
+    let mut scale_of = vec![None; f.signals().len()];
+    for (name, scale) in scales {
+        let i = f.signals().iter().position(|s| s == name).ok_or_else(|| Error::Unknown {
+            what: "signal",
+            name: (*name).to_owned(),
+            hint: nearest(name, f.signals().iter().map(String::as_str)),
+        })?;
+        if !(scale.is_finite() && *scale > 0.0) {
+            return Err(Error::Scale { signal: (*name).to_owned(), scale: *scale });
+        }
+        scale_of[i] = Some(*scale);
+    }
+    let text = f.text();
+    let mut b = Builder { signals: f.signals().to_vec(), params: f.params().to_vec(), ..Builder::default() };
+    // The expressions are shared already and keep their numbers; what is new comes after them.
+    for expr in f.exprs() {
+        b.expr(expr.clone(), text, &(0..0))?;
+    }
+    let mut map: Vec<NodeId> = Vec::with_capacity(f.nodes().len());
+    for (i, node) in f.nodes().iter().enumerate() {
+        let id = NodeId(i as u32);
+        let span = f.span(id);
+        let new = match node {
+            Node::Predicate { lhs, cmp, rhs } => {
+                let read = below(f.exprs(), [*lhs, *rhs]);
+                let mut found = read.iter().filter_map(|e| match f.exprs()[e.index()] {
+                    Expr::Signal(s) => scale_of[s as usize],
+                    _ => None,
+                });
+                match found.next() {
+                    None => node.clone(),
+                    Some(scale) if found.all(|other| other == scale) => {
+                        let difference = b.expr(Expr::Binary(Arith::Sub, *lhs, *rhs), text, &span)?;
+                        let scale = b.expr(Expr::Number(Number::new(scale)), text, &span)?;
+                        let lhs = b.expr(Expr::Binary(Arith::Div, difference, scale), text, &span)?;
+                        let rhs = b.expr(Expr::Number(Number::new(0.0)), text, &span)?;
+                        Node::Predicate { lhs, cmp: *cmp, rhs }
+                    }
+                    Some(_) => {
+                        let message = "this predicate reads signals of different scales";
+                        return Err(f.error_at(id, ParseErrorKind::Unsupported, message).into());
+                    }
+                }
+            }
+            other => other.map(|k| map[k.index()]),
+        };
+        map.push(b.node(new, text, &span)?);
+    }
+    let labels: Vec<_> = f.0.labels.iter().map(|(id, name)| (map[id.index()], name.clone())).collect();
+    Ok(b.finish(map[f.root().index()], true, &labels, text)?)
 }

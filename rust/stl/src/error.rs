@@ -187,6 +187,14 @@ pub enum Error {
         /// The refused value.
         value: f64,
     },
+    /// A scale that is not finite and positive.
+    #[error("the scale of {signal} must be finite and positive, got {scale}")]
+    Scale {
+        /// The signal.
+        signal: String,
+        /// The refused scale.
+        scale: f64,
+    },
     /// A declared signal range that is empty or NaN.
     #[error("range of {signal} is [{lo}, {hi}]")]
     Range {

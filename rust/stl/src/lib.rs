@@ -15,6 +15,8 @@
 //!   [`Monitor::set_param`] and [`Monitor::reset`] touch no heap, take no lock and do not panic. Without
 //!   intervals an update costs at most a few operations per node, whatever the windows; with intervals it costs
 //!   up to the sum of the horizons.
+//! - [`breakdown`] and [`node_values`] are as [`robustness`]; [`explain`], [`gradient`] and [`decompose`] allocate their
+//!   results and fail on what they document, never by panic.
 //! - NaN is never lost: a result is NaN (a verdict [`Truth::Fault`]) exactly if a predicate value that it reads is.
 //!
 //! # Example
