@@ -195,10 +195,16 @@ impl Prepared {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             turn.run(controller, device, clock, &mut inbox, &mut log, &mut stats, period_ns)
         }));
-        let level = self.controller.gate().level();
         let how = if outcome.is_ok() { self.robot.device.on_exit } else { Stop::Damp };
-        // The run is over either way; a device that does not stop has its own watchdog.
-        let _ = self.device.stop(how);
+        // Motors that a dry run never switched on are not its to switch off.
+        if !self.config.dry_run {
+            // The run is over either way; a device that does not stop has its own watchdog.
+            let _ = self.device.stop(how);
+        }
+        if outcome.is_err() {
+            self.controller.panicked(&mut log);
+        }
+        let level = self.controller.gate().level();
         drop(guard);
         let ending = outcome.unwrap_or(Ending::Panic);
         let environment = if self.config.virtual_clock {
@@ -214,9 +220,7 @@ impl Prepared {
 
 /// Waits for the control thread.
 fn join(thread: JoinHandle<Report>) -> Report {
-    thread
-        .join()
-        .unwrap_or_else(|_| Report::not_started("the control thread panicked".into(), RtReport::default()))
+    thread.join().unwrap_or_else(|_| Report::panicked())
 }
 
 /// What the control thread looks at between two ticks.

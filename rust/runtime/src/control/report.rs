@@ -111,6 +111,12 @@ impl Report {
             exit_code: 1,
         }
     }
+
+    /// A control thread that panicked outside its loop.
+    pub(super) fn panicked() -> Self {
+        let ended = "the control thread panicked outside its loop".into();
+        Self { exit_code: 70, ..Self::not_started(ended, RtReport::default()) }
+    }
 }
 
 /// A fault with names instead of numbers.

@@ -1,0 +1,7 @@
+//! The whole loop, from the device's state to its command, driven tick by tick.
+
+#[path = "../rig/mod.rs"]
+mod rig;
+
+mod arming;
+mod levels;
