@@ -186,6 +186,7 @@ impl Prepared {
             Some(path) => Recorder::start(path, header),
             None => Recorder::off(),
         };
+        log.stamp(clock.now_ns(), clock.now_ns());
         if self.config.arm {
             self.controller.request(Request::Arm, self.device.as_mut(), &mut log);
         }
