@@ -230,3 +230,17 @@ fn a_nan_that_is_not_read_leaves_the_explanation_alone() {
     let e = explain(&f, x, &[], 0, &Options::default(), &mut Workspace::new()).unwrap().remove(0);
     assert_eq!((e.robustness, e.step, e.values), (3.0, 1, vec![("x".to_owned(), 3.0)]));
 }
+
+#[test]
+fn formulas_without_signals() {
+    let f = Formula::parse("G[0,1] true and not F[5,6] true", &ParseOptions::default()).unwrap();
+    let x = Traces::<f32> { data: &[], n: 2, t: 3, d: 0, lengths: None };
+    let mut out = [0.0; 6];
+    robustness_trace(&f, x, &[], &Options::default(), &mut Workspace::new(), &mut out).unwrap();
+    assert_eq!(out, [f32::INFINITY; 6]);
+    let mut m = cadenza_stl::Monitor::<f32>::new(&f, &Default::default()).unwrap();
+    assert!(m.update(&[]).unwrap().pending.is_some());
+    let mut closed = 0;
+    m.finish(|c| closed += u32::from(c.robustness == f32::INFINITY));
+    assert_eq!(closed, 1);
+}
