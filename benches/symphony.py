@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from cadenza.algos.symphony import Symphony, SymphonyConfig
 
 BLOCKS = 9

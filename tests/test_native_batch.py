@@ -9,8 +9,6 @@ import native_double
 from cadenza import _native, load_robot
 from cadenza.tasks.reach import ReachArm6
 
-pytestmark = pytest.mark.skipif(_native is native_double, reason="the extension is not built")
-
 N = 5
 TASK = ReachArm6()
 TEXT = json.dumps(TASK.manifest())

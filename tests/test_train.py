@@ -13,7 +13,7 @@ import pytest
 
 import cadenza.tasks
 from cadenza.algos.symphony import SymphonyConfig
-from cadenza.checkpoint import CheckpointError, load_checkpoint
+from cadenza.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from cadenza.evaluate import Evaluation
 from cadenza.recipes import reached, recipe
 from cadenza.rundir import RunDir
@@ -198,6 +198,10 @@ def test_the_folder_holds_what_it_should(tmp_path, monkeypatch):
     assert names == {"config", "command", "metrics", "events", "checkpoint"}
     assert (tmp_path / "run" / "command.txt").read_text() == "cadenza train 'a b'\n"
     assert RunDir(tmp_path / "run").config() == replace(SMALL, steps=40)
+    monkeypatch.setattr(sys, "argv", ["cadenza", "resume", "run"])
+    train(replace(SMALL, steps=80), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "command.txt").read_text() == "cadenza train 'a b'\ncadenza resume run\n"
+    assert RunDir(tmp_path / "run").config().steps == 80
 
 
 def test_folders_that_do_not_fit(tmp_path):
@@ -211,6 +215,15 @@ def test_folders_that_do_not_fit(tmp_path):
         train(SMALL, run)
     with pytest.raises(CheckpointError, match="made with seed = 0, the run has 5"):
         train(replace(SMALL, seed=5), run, resume=True)
+    other = replace(SMALL, settings=replace(SMALL.settings, gamma=0.5))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: .*gamma = 0\.99, not 0\.5"):
+        train(other, run, resume=True)
+    state = load_checkpoint(run / "checkpoint.pt")
+    del state["env"]["sim"]
+    save_checkpoint(run / "checkpoint.pt", state)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: no 'sim' in it"):
+        train(SMALL, run, resume=True)
+    assert RunDir(run).config().steps == 40  # a refused resume leaves the folder as it was
     text = (run / "config.json").read_text()
     (run / "config.json").write_text(text.replace('"gamma"', '"gama"'))
     with pytest.raises(ValueError, match=r"config\.json: unknown setting 'gama'; did you mean 'gamma'\?"):

@@ -1,7 +1,7 @@
 """The command line `cadenza`: one table of verbs.
 
-Verbs that concern training are Python's; those that concern the runtime are the Rust functions that `cadenza-rt`
-calls as well. Nothing heavy is imported before its verb is known.
+Verbs that concern training are Python's; those that concern the runtime are the Rust functions that
+`cadenza-rt` calls as well. Nothing heavy is imported before its verb is known.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ VERBS = {
     "train": Verb("train a policy", "cadenza train symphony --task cadenza/ReachArm6-v0", _python("train")),
     "resume": Verb("go on with a stopped run", "cadenza resume runs/reach", _python("resume")),
     "eval": Verb("evaluate a run without noise", "cadenza eval runs/reach --episodes 50", _python("eval")),
-    "export": Verb("write a run's policy into a bundle", "cadenza export runs/reach -o reach.cadenza", _python("export")),
+    "export": Verb(
+        "write a run's policy into a bundle", "cadenza export runs/reach -o reach.cadenza", _python("export")
+    ),
     "stl": Verb(
         "evaluate a formula on a trace",
         'cadenza stl eval "G[0,2s](x > 0.5)" --trace log.csv --dt 0.01',
@@ -47,10 +49,16 @@ VERBS = {
     ),
     "robots": Verb("list and check robots", "cadenza robots check arm6", _python("robots")),
     "inspect": Verb("say what a bundle holds", "cadenza inspect reach.cadenza"),
-    "check": Verb("prove a bundle against its vectors and a robot", "cadenza check reach.cadenza --robot arm6"),
-    "run": Verb("run a bundle on a robot", "cadenza run reach.cadenza --robot arm6 --device sim --seconds 10"),
+    "check": Verb(
+        "prove a bundle against its vectors and a robot", "cadenza check reach.cadenza --robot arm6"
+    ),
+    "run": Verb(
+        "run a bundle on a robot", "cadenza run reach.cadenza --robot arm6 --device sim --seconds 10"
+    ),
     "replay": Verb("run a log again and compare every command", "cadenza replay run.mcap"),
-    "bench": Verb("measure the loop, compare two measurements", "cadenza bench latency reach.cadenza --robot arm6"),
+    "bench": Verb(
+        "measure the loop, compare two measurements", "cadenza bench latency reach.cadenza --robot arm6"
+    ),
     "doctor": Verb("say how real-time this machine is", "cadenza doctor --hz 500"),
     "report": Verb("turn a log into one HTML page", "cadenza report run.mcap -o report.html"),
 }

@@ -1,7 +1,7 @@
 """The folder of a training run: what it holds and how it is read back.
 
-`config.json`, the exact `command.txt`, `metrics.csv`, TensorBoard's `events…`, `checkpoint.pt` (and the one
-before it), and `diverged.pt` after a run that met a number that is not finite.
+`config.json`, the exact commands in `command.txt`, `metrics.csv`, TensorBoard's `events…`, `checkpoint.pt`
+(and the one before it), and `diverged.pt` after a run that met a number that is not finite.
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ class RunDir:
         if self.checkpoint.exists():
             raise ValueError(f"{self.path} already holds a run: resume it, or choose another folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        _write(self.path / "config.json", json.dumps(asdict(config), indent=2) + "\n")
-        _write(self.path / "command.txt", shlex.join(sys.argv) + "\n")
+        (self.path / "command.txt").unlink(missing_ok=True)
+        self._describe(config)
+
+    def go_on(self, config: TrainConfig) -> None:
+        """Note that the run goes on, with these settings."""
+        self._describe(config)
 
     def config(self) -> TrainConfig:
         """The run's settings. Raises ValueError, naming the file, when it is missing or not a run's."""
@@ -79,6 +83,11 @@ class RunDir:
             if mine != theirs:
                 raise CheckpointError(self.checkpoint, f"made with {name} = {theirs!r}, the run has {mine!r}")
         return state
+
+    def _describe(self, config: TrainConfig) -> None:
+        _write(self.path / "config.json", json.dumps(asdict(config), indent=2) + "\n")
+        with (self.path / "command.txt").open("a") as file:
+            file.write(shlex.join(sys.argv) + "\n")
 
 
 def _build(cls: type, data: Mapping[str, Any]) -> Any:

@@ -1,8 +1,11 @@
 """Run a bundle in the Rust loop: on MuJoCo, on a robot, or on nothing at all.
 
-The loop owns its thread, its state and its clock; Python holds a handle. No Python code ever runs on the control
-thread.
+The loop owns its thread, its state and its clock; Python holds a handle. No Python code ever runs on the
+control thread.
 """
+
+# MuJoCo comes without type stubs
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -169,7 +172,9 @@ class Runtime:
         self.robot = robot if isinstance(robot, Robot) else load_robot(robot)
         self.config = config or RunConfig()
         native = device.native if isinstance(device, SimDevice) else device
-        self._native = _native.Runtime(self.bundle, self.robot.native, native, json.dumps(asdict(self.config)))
+        self._native = _native.Runtime(
+            self.bundle, self.robot.native, native, json.dumps(asdict(self.config))
+        )
         self._device = device  # a simulation lives as long as the loop that steps it
 
     def start(self) -> Handle:
@@ -182,7 +187,9 @@ class Runtime:
         Args:
             commands: operator commands by time since the start, s: `{0.0: {"goal_x": 0.3}, 2.0: {…}}`.
         """
-        script = [(float(t), name, float(v)) for t, values in (commands or {}).items() for name, v in values.items()]
+        script = [
+            (float(t), name, float(v)) for t, values in (commands or {}).items() for name, v in values.items()
+        ]
         return Report._of(self._native.run(script))
 
 

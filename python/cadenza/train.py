@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from cadenza.algos import Algorithm, EnvInfo, TrainingDiverged
-from cadenza.algos.symphony import Symphony, SymphonyConfig
-from cadenza.checkpoint import save_checkpoint
+from cadenza.algos.symphony import Symphony
+from cadenza.algos.symphony_config import SymphonyConfig
+from cadenza.checkpoint import CheckpointError, save_checkpoint
 from cadenza.evaluate import Evaluation, evaluate
 from cadenza.progress import ProgressMode, make_progress
 from cadenza.rundir import RunDir
@@ -132,7 +133,8 @@ def train(
     folder = RunDir(run_dir)
     run = _Run(config)
     if resume:
-        run.load_state_dict(folder.load(config))
+        run.load_state_dict(folder.load(config), folder.checkpoint)
+        folder.go_on(config)
     else:
         folder.create(config)
     env, agent, meter = run.env, run.agent, run.meter
@@ -202,8 +204,9 @@ def load_agent(run_dir: str | Path) -> tuple[TrainConfig, Algorithm, int]:
     state = folder.load(config)
     env = make(config.task, 1)
     agent = make_agent(config, env, config.seed)
-    agent.load_state_dict({k: v for k, v in state["agent"].items() if k != "buffer"})
     env.close()
+    with _naming(folder.checkpoint):
+        agent.load_state_dict({k: v for k, v in state["agent"].items() if k != "buffer"})
     return config, agent, int(state["step"])
 
 
@@ -267,9 +270,10 @@ class _Run:
             "cpu_seconds": self.cpu_seconds(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.agent.load_state_dict(state["agent"])
-        self.obs = self.env.load_state_dict(state["env"])
+    def load_state_dict(self, state: Mapping[str, Any], source: Path) -> None:
+        with _naming(source):
+            self.agent.load_state_dict(state["agent"])
+            self.obs = self.env.load_state_dict(state["env"])
         self.step = self._first_step = int(state["step"])
         self.meter = _Meter(**state["meter"])
         self.evaluations = [(step, Evaluation(**e)) for step, e in state["evaluations"]]
@@ -320,6 +324,17 @@ class _Meter:
             }
         self.finished, self.losses, self.updates = [], {}, 0
         return out
+
+
+@contextlib.contextmanager
+def _naming(checkpoint: Path) -> Iterator[None]:
+    """A state that does not fit is an error of its file."""
+    try:
+        yield
+    except KeyError as error:
+        raise CheckpointError(checkpoint, f"no {error} in it") from error
+    except ValueError as error:
+        raise CheckpointError(checkpoint, str(error)) from error
 
 
 class _Interrupt:

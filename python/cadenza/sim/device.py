@@ -215,6 +215,8 @@ def _warnings(data: mujoco.MjData) -> list[int]:
 
 
 def _address(name: str, array: np.ndarray) -> int:
+    if array.size == 0:
+        return 0  # an empty array is no view of anything, and nothing is read from it
     if array.dtype != np.float64 or not array.flags.c_contiguous or array.flags.owndata:
         raise ValueError(f"{name} is no contiguous view of float64: {array.dtype}")
     return array.ctypes.data

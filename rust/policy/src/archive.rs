@@ -19,7 +19,7 @@ const DATE: u16 = 0x0021;
 /// Stored entries need version 1.0.
 const VERSION: u16 = 10;
 /// Longest bundle.
-const TOTAL_CAP: usize = 256 << 20;
+pub(crate) const TOTAL_CAP: usize = 256 << 20;
 /// Most entries.
 const ENTRY_CAP: usize = 256;
 
@@ -54,7 +54,7 @@ fn admit(name: &str, bytes: u64) -> Result<(), BundleError> {
 }
 
 /// Checks the length of a whole file.
-pub(crate) fn admit_file(bytes: u64) -> Result<(), BundleError> {
+fn admit_file(bytes: u64) -> Result<(), BundleError> {
     let cap = TOTAL_CAP as u64;
     if bytes > cap { Err(BundleError::TooLong { bytes, cap }) } else { Ok(()) }
 }

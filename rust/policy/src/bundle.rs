@@ -5,6 +5,7 @@
 //! against accidents, not against an author with intent: they are integrity, not authenticity.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -158,10 +159,12 @@ impl Bundle {
     /// The first thing that is wrong, with the file and the entry.
     pub fn open(path: &Path) -> Result<Self, BundleError> {
         let io = |source| BundleError::Io { path: path.to_owned(), source };
-        let length = std::fs::metadata(path).map_err(io)?.len();
+        let mut bytes = Vec::new();
+        // One byte more than allowed tells that it is too long, whatever kind of file this is.
+        let mut file = std::fs::File::open(path).map_err(io)?.take(archive::TOTAL_CAP as u64 + 1);
+        file.read_to_end(&mut bytes).map_err(io)?;
         let within = |error| BundleError::In { path: path.to_owned(), error: Box::new(error) };
-        archive::admit_file(length).map_err(within)?;
-        Self::from_bytes(std::fs::read(path).map_err(io)?).map_err(within)
+        Self::from_bytes(bytes).map_err(within)
     }
 
     /// Checks the bytes of a bundle.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::eval;
-use crate::graph::{Graph, Node, Value, ValueId};
+use crate::graph::{Graph, GraphError, Node, Value, ValueId};
 use crate::op::{Binary, Op, Unary, runs};
 use crate::plan::repeat;
 use crate::tensor::{DType, Tensor};
@@ -13,7 +13,7 @@ pub(crate) fn fuse(graph: &mut Graph) {
     let mut view = Uses::of(graph);
     let mut index = 0;
     while index < graph.nodes.len() {
-        let rules = [swish, mish, gelu, linear_bias, linear_activation];
+        let rules = [softplus, swish, mish, gelu, linear_bias, linear_activation];
         if rules.into_iter().any(|rule| rule(graph, &view, index)) {
             graph.drop_dead();
             view = Uses::of(graph);
@@ -77,6 +77,19 @@ fn replace(graph: &mut Graph, index: usize, op: Op, inputs: Vec<ValueId>) -> boo
     graph.nodes[index].op = op;
     graph.nodes[index].inputs = inputs;
     true
+}
+
+/// `x > t ? x : softplus(x)`, as torch writes it with t = 20. From 17 on the two branches are the same float.
+fn softplus(graph: &mut Graph, uses: &Uses, index: usize) -> bool {
+    if graph.nodes[index].op != Op::Where {
+        return false;
+    }
+    let [c, x, soft] = graph.nodes[index].inputs[..] else { return false };
+    let over = uses.only(graph, c).filter(|n| n.op == Op::Binary(Binary::Greater) && n.inputs[0] == x);
+    let threshold = over.and_then(|n| number(graph, n.inputs[1]));
+    let fits =
+        threshold.is_some_and(|t| t >= 17.0) && as_unary(graph, uses, soft, Unary::Softplus) == Some(x);
+    fits && replace(graph, index, Op::Unary(Unary::Softplus), vec![x])
 }
 
 /// `x · sigmoid(x)`.
@@ -174,9 +187,9 @@ fn constant(graph: &mut Graph, tensor: Tensor) -> ValueId {
 }
 
 /// Writes out every broadcast that no loop of the kernels does, so that each element-wise step has one operand of the
-/// result's size and another that repeats regularly.
-pub(crate) fn legalise(graph: &mut Graph) {
-    let mut nodes = Vec::with_capacity(graph.nodes.len());
+/// result's size and another that repeats regularly. `budget` elements may be written out in all.
+pub(crate) fn legalise(graph: &mut Graph, budget: usize) -> Result<(), GraphError> {
+    let mut work = Legaliser { nodes: Vec::with_capacity(graph.nodes.len()), budget, limit: budget };
     for mut node in std::mem::take(&mut graph.nodes) {
         let to = graph.values[node.output].shape.clone();
         let len: usize = to.iter().product();
@@ -185,36 +198,48 @@ pub(crate) fn legalise(graph: &mut Graph) {
             Op::Binary(_) => {
                 for i in 0..2 {
                     if repeat(&graph.values[node.inputs[i]].shape, &to).is_none() {
-                        node.inputs[i] = expand(graph, &mut nodes, node.inputs[i], &to);
+                        node.inputs[i] = work.expand(graph, node.inputs[i], &to)?;
                     }
                 }
                 if !full(graph, node.inputs[0]) && !full(graph, node.inputs[1]) {
-                    node.inputs[0] = expand(graph, &mut nodes, node.inputs[0], &to);
+                    node.inputs[0] = work.expand(graph, node.inputs[0], &to)?;
                 }
             }
             Op::Where => {
                 for i in 0..3 {
                     if !full(graph, node.inputs[i]) {
-                        node.inputs[i] = expand(graph, &mut nodes, node.inputs[i], &to);
+                        node.inputs[i] = work.expand(graph, node.inputs[i], &to)?;
                     }
                 }
             }
             _ => {}
         }
-        nodes.push(node);
+        work.nodes.push(node);
     }
-    graph.nodes = nodes;
+    graph.nodes = work.nodes;
+    Ok(())
 }
 
-fn expand(graph: &mut Graph, nodes: &mut Vec<Node>, x: ValueId, to: &[usize]) -> ValueId {
-    let sources = eval::sources(&graph.values[x].shape, to);
-    let dtype = graph.values[x].dtype;
-    if let Some(t) = graph.values[x].constant.clone() {
-        let data = sources.into_iter().map(|i| t.data[i]).collect();
-        return constant(graph, Tensor { dtype, shape: to.to_vec(), data });
+struct Legaliser {
+    nodes: Vec<Node>,
+    budget: usize,
+    limit: usize,
+}
+
+impl Legaliser {
+    fn expand(&mut self, graph: &mut Graph, x: ValueId, to: &[usize]) -> Result<ValueId, GraphError> {
+        let name = graph.values[x].name.clone();
+        let left = self.budget.checked_sub(to.iter().product());
+        self.budget = left.ok_or(GraphError::Folding { node: name.clone(), limit: self.limit })?;
+        let sources = eval::sources(&graph.values[x].shape, to);
+        let dtype = graph.values[x].dtype;
+        if let Some(t) = graph.values[x].constant.clone() {
+            let data = sources.into_iter().map(|i| t.data[i]).collect();
+            return Ok(constant(graph, Tensor { dtype, shape: to.to_vec(), data }));
+        }
+        graph.values.push(Value { name, dtype, shape: to.to_vec(), constant: None });
+        let output = graph.values.len() - 1;
+        self.nodes.push(Node { op: Op::Rearrange(vec![runs(sources, 0)]), inputs: vec![x], output });
+        Ok(output)
     }
-    graph.values.push(Value { name: String::new(), dtype, shape: to.to_vec(), constant: None });
-    let output = graph.values.len() - 1;
-    nodes.push(Node { op: Op::Rearrange(vec![runs(sources, 0)]), inputs: vec![x], output });
-    output
 }

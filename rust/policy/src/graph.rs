@@ -98,8 +98,8 @@ pub enum GraphError {
         /// The tensor.
         tensor: String,
     },
-    /// Folding the constants would take too long.
-    #[error("node {node:?}: folding constants takes more than {limit} elements")]
+    /// Folding the constants, or listing the elements that are moved, would take too long.
+    #[error("node {node:?}: loading the graph takes more than {limit} elements")]
     Folding {
         /// The node where the budget ran out.
         node: String,
@@ -311,6 +311,10 @@ impl Builder<'_> {
                 return Err(GraphError::NonFinite { tensor: name.to_owned(), index, value: f64::NAN });
             }
             return Ok(self.constant(name, result));
+        }
+        if count.saturating_mul(4) > self.limits.arena {
+            let why = format!("{shape:?} does not fit an arena of {} bytes", self.limits.arena);
+            return Err(GraphError::Shape { tensor: name.to_owned(), why });
         }
         if dtype == DType::Int {
             let why = "integers are computed from an input; they exist only in folded constants".to_owned();

@@ -2,7 +2,7 @@
 //!
 //! A value lives from the step that writes it to the last step that reads it. Views share the memory of what they look
 //! at; a step that may work in place takes over the memory of an operand that dies there. What remains is placed
-//! largest first, each into the tightest gap among the buffers that live at the same time.
+//! one by one, each into the tightest gap among the buffers that live at the same time.
 
 use crate::graph::{Graph, ValueId};
 use crate::memory::{LINE, Span};
@@ -20,6 +20,9 @@ struct Buffer {
     merged: Option<usize>,
     start: usize,
 }
+
+/// What buffers are sorted by before they are placed.
+type Key = fn(&Buffer) -> (usize, usize);
 
 /// Memory of a graph's values.
 #[derive(Debug)]
@@ -146,16 +149,38 @@ impl Layout {
         }
     }
 
-    /// Places every buffer.
+    /// Places every buffer. No one order is best for all graphs, so a few are tried: by size for nets of many sizes, by
+    /// time for long chains of equal ones.
     fn assign(&mut self) {
-        let mut order: Vec<usize> =
-            (0..self.buffers.len()).filter(|&b| self.buffers[b].merged.is_none()).collect();
-        order.sort_by_key(|&b| std::cmp::Reverse(self.buffers[b].len));
-        let mut placed: Vec<usize> = Vec::new();
-        for b in order {
+        let own: Vec<usize> = (0..self.buffers.len()).filter(|&b| self.buffers[b].merged.is_none()).collect();
+        let keys: [Key; 4] = [
+            |b| (usize::MAX - b.len, b.first),
+            |b| (b.first, usize::MAX - b.len),
+            |b| (usize::MAX - b.last, usize::MAX - b.len),
+            |b| (usize::MAX - (b.last - b.first), usize::MAX - b.len),
+        ];
+        let mut best: Option<(usize, Vec<usize>)> = None;
+        for key in keys {
+            let mut order = own.clone();
+            // Inputs first: they are never free.
+            order.sort_by_key(|&b| (!self.buffers[b].fixed, key(&self.buffers[b])));
+            let floats = self.place(&order);
+            if best.as_ref().is_none_or(|(least, _)| floats < *least) {
+                best = Some((floats, order));
+            }
+        }
+        if let Some((_, order)) = best {
+            self.floats = self.place(&order);
+        }
+    }
+
+    /// Places the buffers in this order, each into the tightest gap; gives the size of the arena.
+    fn place(&mut self, order: &[usize]) -> usize {
+        let room = |len: usize| len.next_multiple_of(LINE);
+        let mut floats = 0;
+        for (i, &b) in order.iter().enumerate() {
             let own = self.buffers[b];
-            let room = |len: usize| len.next_multiple_of(LINE);
-            let mut taken: Vec<(usize, usize)> = placed
+            let mut taken: Vec<(usize, usize)> = order[..i]
                 .iter()
                 .map(|&p| self.buffers[p])
                 .filter(|p| own.fixed || p.fixed || (own.first <= p.last && p.first <= own.last))
@@ -172,9 +197,9 @@ impl Layout {
             }
             let start = best.map_or(at, |(_, at)| at);
             self.buffers[b].start = start;
-            self.floats = self.floats.max(start + room(own.len));
-            placed.push(b);
+            floats = floats.max(start + room(own.len));
         }
+        floats
     }
 
     /// Whether two buffers that live at the same time overlap.
@@ -187,5 +212,20 @@ impl Layout {
                 (a.fixed || b.fixed || (a.first <= b.last && b.first <= a.last)) && span(a).overlaps(span(b))
             })
         })
+    }
+
+    /// The most floats that live at the same time, in whole cache lines: no layout needs fewer.
+    #[cfg(test)]
+    pub(crate) fn live_peak(&self) -> usize {
+        let alive =
+            |b: &Buffer, step: usize| b.merged.is_none() && (b.fixed || (b.first <= step && step <= b.last));
+        let room = |step: usize| {
+            self.buffers
+                .iter()
+                .filter(|b| alive(b, step))
+                .map(|b| b.len.next_multiple_of(LINE))
+                .sum::<usize>()
+        };
+        (0..self.views.len().max(1)).map(room).max().unwrap_or(0)
     }
 }

@@ -71,6 +71,7 @@ mod layout;
 pub mod limits;
 mod lower;
 pub mod manifest;
+mod manifest_error;
 mod memory;
 mod onnx;
 mod op;

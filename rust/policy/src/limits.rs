@@ -14,7 +14,7 @@ pub struct Limits {
     pub dimension: usize,
     /// Elements of one tensor.
     pub elements: usize,
-    /// Elements computed in all while folding constants of one graph.
+    /// Elements that loading one graph may compute in all: folded constants, broadcasts, lists of copies.
     pub folding: usize,
     /// Bytes of one function's arena.
     pub arena: usize,
@@ -34,7 +34,7 @@ impl Default for Limits {
             rank: 6,
             dimension: 65_536,
             elements: 1 << 26,
-            folding: 1 << 26,
+            folding: 1 << 24,
             arena: 256 << 20,
             string: 64 << 10,
             metadata: 1 << 20,

@@ -130,7 +130,7 @@ impl Session {
         level: Level,
         limits: &Limits,
     ) -> Result<Self, GraphError> {
-        fuse::legalise(&mut graph);
+        fuse::legalise(&mut graph, limits.folding)?;
         let plan = Plan::new(&graph);
         let bytes = plan.arena.saturating_mul(4);
         if bytes > limits.arena {

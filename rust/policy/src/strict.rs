@@ -1,4 +1,5 @@
-//! Reads JSON more strictly than `serde_json` does: no key twice, no nesting beyond a depth, `x-` keys set aside.
+//! Reads and prints manifests. JSON is read more strictly than `serde_json` does: no key twice, no nesting beyond a
+//! depth, `x-` keys set aside.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -6,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::manifest::ManifestError;
+use crate::manifest::{FORMAT, MANIFEST_CAP, Manifest, ManifestError};
 
 /// Deepest nesting of a manifest.
 const DEPTH: usize = 32;
@@ -27,8 +28,44 @@ const NAMED: [&[&str]; 12] = [
     &["monitors", "*", "params"],
 ];
 
+impl Manifest {
+    /// Parses `manifest.json` and checks every rule that needs no other file.
+    ///
+    /// Keys `x-…` are accepted and ignored. A manifest that is about to be written may leave `files` out.
+    ///
+    /// # Errors
+    /// The first rule that does not hold, with its place.
+    pub fn from_json(text: &[u8]) -> Result<Self, ManifestError> {
+        if text.len() > MANIFEST_CAP {
+            return Err(ManifestError::TooLong { bytes: text.len(), cap: MANIFEST_CAP });
+        }
+        let tree = parse(text)?;
+        if let Some(format) =
+            tree.get("format").filter(|f| f.is_number() && f.as_u64() != Some(FORMAT.into()))
+        {
+            return Err(ManifestError::NewerFormat { found: format.to_string(), supported: FORMAT });
+        }
+        let writer = tree.pointer("/provenance/cadenza").and_then(|v| v.as_str()).unwrap_or("?").to_owned();
+        let manifest: Self = serde_path_to_error::deserialize(&tree).map_err(|e| ManifestError::Schema {
+            at: e.path().to_string(),
+            message: e.inner().to_string(),
+            writer,
+        })?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// Prints the manifest: fields in a fixed order, maps sorted, numbers in the shortest form that reads back to the
+    /// same bits. Equal manifests give equal text.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("plain data with string keys always prints");
+        text.push('\n');
+        text
+    }
+}
+
 /// Parses `text` into a tree without its `x-` keys.
-pub(crate) fn parse(text: &[u8]) -> Result<Value, ManifestError> {
+fn parse(text: &[u8]) -> Result<Value, ManifestError> {
     let walk = Walk::default();
     let mut reader = serde_json::Deserializer::from_slice(text);
     let tree = Node(&walk).deserialize(&mut reader).and_then(|tree| reader.end().map(|()| tree));

@@ -128,7 +128,12 @@ impl Manifest {
         }
         at_least_zero("normalizer.eps", n.eps)?;
         for (i, (&mean, &spread)) in n.mean.iter().zip(&n.spread).enumerate() {
-            finite(&format!("normalizer.mean.{i}"), mean)?;
+            range(
+                &format!("normalizer.mean.{i}"),
+                mean,
+                (mean as f32).is_finite(),
+                "is beyond 32-bit floats",
+            )?;
             at_least_zero(&format!("normalizer.spread.{i}"), spread)?;
             let divisor = match n.form {
                 NormalizerForm::SqrtVarPlusEps => (spread + n.eps).sqrt(),

@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use cadenza_policy::{Options, Policy};
-use common::{plain, recorded};
+use common::{lazy, plain, recorded};
 
 /// Counts the heap operations of the threads that ask for it.
 struct Counting;
@@ -79,4 +79,26 @@ fn a_thousand_ticks_allocate_nothing() {
         });
         assert_eq!((heap, good, refused), (0, 1000, 4000), "{name}");
     }
+}
+
+#[test]
+fn lazy_sequences_allocate_nothing() {
+    let mut policy = Policy::load(&lazy(), &Options::default()).unwrap();
+    let (obs, bad, mut out) = ([0.5; 16], [f32::NAN; 16], [0.0; 6]);
+    let (mut good, mut refused) = (0, 0);
+    let heap = counted(|| {
+        for _ in 0..1000 {
+            policy.reset();
+            refused += usize::from(policy.next(&obs[..6], &mut out).is_err());
+            refused += usize::from(policy.begin(&bad).is_err());
+            good += usize::from(policy.begin(&obs).is_ok());
+            for _ in 0..4 {
+                let previous = out;
+                good += usize::from(policy.next(&previous, &mut out).is_ok());
+            }
+            refused += usize::from(policy.next(&bad[..6], &mut out).is_err());
+            refused += usize::from(policy.act(&obs, &[], &mut out).is_err());
+        }
+    });
+    assert_eq!((heap, good, refused), (0, 5000, 4000));
 }

@@ -6,6 +6,8 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
+use cadenza_runtime::log::entry::Entry;
+use cadenza_runtime::log::{Log, Recorder};
 use common::{JOINTS, Place, bundle, bundle_with, parity, program, robot};
 use serde_json::{Value, json};
 
@@ -36,6 +38,7 @@ fn usage_errors_name_the_word_and_end_with_2() {
         ("run walk.cadenza --robot robot --seconds soon", "invalid value 'soon'"),
         ("doctor --priority 99", "99"),
         ("doctor --hz 0", "--hz 0"),
+        ("doctor --hz -5", "--hz -5"),
         ("doctor --seconds nan", "--seconds NaN"),
     ];
     for (line, words) in cases {
@@ -64,7 +67,7 @@ fn inspect_tells_what_a_bundle_holds() {
     let words = [
         "name         walk",
         "policy 25 Hz, control 500 Hz (20 control ticks",
-        "pan       0.1  120   4   [-2, 2]         3      30",
+        "pan        0.1  120   4   [-2, 2]         3      30",
         "joint_pos",
         "position_offset",
         "goal_x",
@@ -192,8 +195,15 @@ fn a_virtual_run_is_recorded_replayed_and_reported() {
         "run walk.cadenza --robot robot --virtual --seconds 1 --set goal_x=0.5 --set goal_y=-1 --record run.mcap",
     );
     let text = text.code(0);
-    let words =
-        ["parity 8 vectors", "virtual clock", "monitor      fence", "0 violated", "run.mcap", "finished"];
+    let words = [
+        "parity 8 vectors",
+        "virtual clock",
+        "armed        at 0.0",
+        "monitor      fence",
+        "0 violated",
+        "run.mcap",
+        "finished",
+    ];
     for words in words {
         assert!(text.contains(words), "{words}\n{text}");
     }
@@ -248,7 +258,15 @@ fn a_damaged_log_is_refused_or_says_what_it_lacks() {
     let whole = place.read("run.mcap");
     place.write("cut.mcap", &whole[..whole.len() * 3 / 4]);
     let text = place.run("replay cut.mcap").code(0);
-    assert!(text.contains("incomplete log: ") && text.contains("commands identical"), "{text}");
+    assert!(
+        text.contains("incomplete log: the file breaks off") && text.contains("commands identical"),
+        "{text}"
+    );
+    let compared = |text: &str| -> u32 {
+        let line = text.lines().find(|line| line.ends_with("identical")).unwrap();
+        line.split('/').next().unwrap().parse().unwrap()
+    };
+    assert!((100..2000).contains(&compared(&text)), "{text}");
     place.write("stub.mcap", &whole[..100]);
     assert!(place.run("replay stub.mcap").code(2).contains("stub.mcap: "));
     let mut flipped = whole.clone();
@@ -256,6 +274,31 @@ fn a_damaged_log_is_refused_or_says_what_it_lacks() {
     place.write("flipped.mcap", flipped);
     let text = place.run("replay flipped.mcap").code(2);
     assert!(text.contains("is lost") && text.contains("flipped.mcap: "), "{text}");
+}
+
+#[test]
+fn a_changed_command_is_found_with_tick_joint_and_both_values() {
+    let place = Place::new();
+    place.run("run walk.cadenza --robot robot --virtual --seconds 0.5 --record run.mcap").code(0);
+    let log = Log::open(&place.at("run.mcap")).unwrap();
+    let mut recorder = Recorder::start(&place.at("changed.mcap"), log.header().clone());
+    for request in log.requests().map(|r| r.unwrap().value) {
+        recorder.push(Entry::Request { tick: request.tick, request: request.request });
+    }
+    for chunk in log.chunks().map(|c| c.unwrap().value) {
+        recorder.push(Entry::Chunk { tick: chunk.tick, id: chunk.id, values: &chunk.values });
+    }
+    for (state, command) in log.states().zip(log.commands()) {
+        let mut command = command.unwrap().value;
+        if command.tick == 200 {
+            command.q[2] += 1e-9;
+        }
+        recorder.push(Entry::State(&state.unwrap().value));
+        recorder.push(Entry::Command(&command));
+    }
+    assert!(recorder.finish(log.stats().unwrap()).complete());
+    let text = place.run("replay changed.mcap").code(3);
+    assert!(text.contains("first at tick 200, joint elbow: q recorded 0."), "{text}");
 }
 
 #[test]

@@ -105,6 +105,11 @@ fn provoke(reason: Reason, rig: &mut Rig) -> (Runs, Runs) {
             let fault = DeviceFault::Vendor { joint: 2, code: 77 };
             (rig.levels(100, |rig, i| rig.device = (i == 10).then_some(fault)), damp_at_10)
         }
+        // Latched in the device: reported on every tick from 10 on.
+        Reason::Diverged => {
+            let fault = DeviceFault::Diverged { joint: 0 };
+            (rig.levels(100, |rig, i| rig.device = (i >= 10).then_some(fault)), vec![(Run, 10), (Off, 90)])
+        }
         // A monitor with `action = "hold"` trips at 10 and recovers at 20.
         Reason::Monitor => (
             rig.levels(100, |rig, i| match i {

@@ -58,8 +58,8 @@ fn row(b: &mut Builder<'_>, cx: &Cx<'_>, index: usize, shape: &[usize]) -> Resul
     if !fits {
         return Err(cx.bad_shape(format!("{:?} does not broadcast to {shape:?}", t.shape)));
     }
+    b.spend(&cx.name, shape.iter().product())?;
     let data: Vec<f64> = crate::eval::sources(&t.shape, shape).into_iter().map(|i| t.data[i]).collect();
-    b.spend(&cx.name, data.len())?;
     Ok(b.constant(&cx.name, Tensor { dtype: DType::F32, shape: vec![data.len()], data }))
 }
 

@@ -25,7 +25,9 @@ pub(super) fn lower(b: &mut Builder<'_>, cx: &Cx<'_>) -> Option<Outputs> {
 }
 
 fn identity(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
+    // Dropout's; it does nothing at inference.
     cx.int("seed", 0);
+    cx.float("ratio", 0.5)?;
     if cx.optional(2).and_then(|id| b.as_constant(id)).is_some_and(|t| t.data.iter().any(|&x| x != 0.0)) {
         return Err(cx.bad_input(2, "asks for training mode"));
     }
@@ -99,6 +101,12 @@ fn unsqueeze(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     view(b, cx, x, shape)
 }
 
+/// Checks the shape of a result and pays for listing where its elements come from, before anything is listed.
+fn pay(b: &mut Builder<'_>, name: &str, shape: &[usize]) -> Result<(), GraphError> {
+    let count = crate::tensor::elements(shape, name, b.limits)?;
+    b.spend(name, count)
+}
+
 /// Copies elements of one input: output element `i` comes from `sources[i]`.
 fn pick(
     b: &mut Builder<'_>,
@@ -107,7 +115,6 @@ fn pick(
     shape: Vec<usize>,
     sources: Vec<usize>,
 ) -> Result<ValueId, GraphError> {
-    b.spend(name, sources.len())?;
     let runs = runs(sources, 0);
     let whole = matches!(runs[..], [run] if run.src == 0 && run.len == b.shape(x).iter().product::<usize>());
     let op = if whole { Op::View } else { Op::Rearrange(vec![runs]) };
@@ -116,13 +123,13 @@ fn pick(
 
 /// Source elements of a strided walk over `shape`.
 fn walk(
-    b: &Builder<'_>,
+    b: &mut Builder<'_>,
     name: &str,
     shape: &[usize],
     start: usize,
     strides: &[isize],
 ) -> Result<Vec<usize>, GraphError> {
-    crate::tensor::elements(shape, name, b.limits)?;
+    pay(b, name, shape)?;
     let mut sources = vec![start];
     for (&d, &stride) in shape.iter().zip(strides) {
         let step = |i: usize| (0..d as isize).map(move |k| i.wrapping_add_signed(k * stride));
@@ -285,7 +292,7 @@ fn expand(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
             _ => return Err(cx.bad_shape(format!("{own:?} does not expand to {asked:?}"))),
         }
     }
-    crate::tensor::elements(&shape, &cx.name, b.limits)?;
+    pay(b, &cx.name, &shape)?;
     pick(b, &cx.name, x, shape.clone(), crate::eval::sources(&own, &shape))
 }
 
@@ -297,7 +304,7 @@ fn tile(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
         return Err(cx.bad_shape(format!("{} repeats for {own:?}", repeats.len())));
     }
     let shape: Vec<usize> = own.iter().zip(&repeats).map(|(&d, &r)| d.saturating_mul(r)).collect();
-    crate::tensor::elements(&shape, &cx.name, b.limits)?;
+    pay(b, &cx.name, &shape)?;
     let mut sources = vec![0];
     for (&d, &total) in own.iter().zip(&shape) {
         sources = sources.into_iter().flat_map(|i| (0..total).map(move |k| i * d + k % d)).collect();
@@ -319,7 +326,7 @@ fn gather(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
         chosen.push(wrapped as usize);
     }
     let shape: Vec<usize> = [&own[..axis], &index.shape, &own[axis + 1..]].concat();
-    crate::tensor::elements(&shape, &cx.name, b.limits)?;
+    pay(b, &cx.name, &shape)?;
     let block: usize = own[axis + 1..].iter().product();
     let outer: usize = own[..axis].iter().product();
     let mut sources = Vec::new();

@@ -3,3 +3,4 @@
 mod operators;
 mod properties;
 mod refusals;
+mod stateful;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use crate::eval;
 use crate::graph::Graph;
 use crate::layout::Layout;
+use crate::limits::Limits;
 use crate::tensor::Tensor;
 use crate::testing::{Model, float, int};
 
@@ -148,10 +149,34 @@ proptest! {
             if fused {
                 crate::fuse::fuse(&mut graph);
             }
-            crate::fuse::legalise(&mut graph);
+            crate::fuse::legalise(&mut graph, usize::MAX).unwrap();
             prop_assert!(!Layout::new(&graph).has_conflict());
         }
     }
+}
+
+/// No placement of intervals is always tight; on the networks that torch exports it must be nearly so.
+#[test]
+fn the_arena_is_hardly_larger_than_what_lives_at_once() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/policy");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "onnx") {
+            let mut graph = Graph::build(&std::fs::read(&path).unwrap(), 1, &Limits::default()).unwrap();
+            crate::fuse::fuse(&mut graph);
+            crate::fuse::legalise(&mut graph, usize::MAX).unwrap();
+            let layout = Layout::new(&graph);
+            let (floats, least) = (layout.floats, layout.live_peak());
+            assert!(
+                !layout.has_conflict() && floats * 5 <= least * 6,
+                "{}: {floats} for {least}",
+                path.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10);
 }
 
 #[test]
@@ -182,6 +207,14 @@ fn near_misses_do_not_fuse() {
     };
     assert_eq!(count(&gelu(3f32.sqrt())), 5);
     assert_eq!(count(&gelu(2f32.sqrt())), 1);
+    let softplus = |threshold: f32| {
+        base()
+            .floats("t", &[], &[threshold])
+            .node("Softplus", "x -> s", vec![])
+            .node("Greater", "x t -> g", vec![])
+            .node("Where", "g x s -> y", vec![])
+    };
+    assert_eq!((count(&softplus(20.0)), count(&softplus(5.0))), (1, 3));
     // A bias that is not one for each output.
     let rows = Model::new(18, &[2, 4])
         .floats("w", &[4, 2], &[0.5; 8])

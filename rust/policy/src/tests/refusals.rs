@@ -91,6 +91,32 @@ fn folding_has_a_budget() {
 }
 
 #[test]
+fn broadcasts_have_a_budget_and_tensors_an_arena() {
+    // Eight selections, each of which would have to write a scalar out four million times.
+    let mut m = Model::new(18, &[4096, 1024]).floats("c", &[], &[1.0]).node("Abs", "x -> v0", vec![]);
+    for i in 0..8 {
+        m = m.node("Greater", &format!("v{i} c -> g{i}"), vec![]);
+        m = m.node("Where", &format!("g{i} c v{i} -> v{}", i + 1), vec![]);
+    }
+    let graph = m.node("Neg", "v8 -> y", vec![]).build().unwrap();
+    let legal = crate::fuse::legalise(&mut graph.clone(), Limits::default().folding);
+    assert!(matches!(legal.unwrap_err(), GraphError::Folding { .. }));
+    let wide = Model::new(18, &[1000, 1]).ints("n", &[1000, 65_000]).node("Expand", "x n -> y", vec![]);
+    assert!(matches!(wide.build().unwrap_err(), GraphError::Folding { .. }));
+    let outer =
+        Model::new(18, &[60_000, 1]).floats("r", &[1, 1200], &[1.0; 1200]).node("Mul", "x r -> y", vec![]);
+    assert!(outer.error().contains("beyond the limits"), "{}", outer.error());
+}
+
+#[test]
+fn initialisers_among_the_inputs_are_no_inputs() {
+    let mut m = Model::new(11, &[1, 2]).floats("c", &[2], &[1.0, 2.0]).node("Add", "x c -> y", vec![]);
+    m.graph().input.push(info("c", &[2]));
+    assert_eq!(m.build().unwrap().inputs.len(), 1);
+    m.gives(&[1.0, 1.0], &[2.0, 3.0], 0.0);
+}
+
+#[test]
 fn files_that_are_not_plain_graphs() {
     let mut m = identity();
     m.0.functions.push(FunctionProto { name: "f".into() });

@@ -95,3 +95,16 @@ pub(crate) fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
+
+/// A lazy policy: `init` from an observation of 16, then one recurrent step for each action of 6.
+pub(crate) fn lazy() -> Bundle {
+    let mut m = manifest(16, 6);
+    m["chunk"] =
+        json!({ "mode": "lazy", "horizon": 8, "execute": 4, "on_exhausted": "hold", "seam": "replace" });
+    m["functions"] = json!({
+        "init": { "file": "init.onnx", "batch": 1, "inputs": { "obs": "observation" }, "outputs": { "h": "carry.h" } },
+        "step": { "file": "step.onnx", "batch": 1, "inputs": { "previous": "previous_action", "h_in": "carry.h" },
+                  "outputs": { "action": "action", "h": "carry.h" } } });
+    m["carry"] = json!({ "h": { "shape": [1, 24], "init": "init" } });
+    bundle(&m, &[("init.onnx", golden("lazy_init.onnx")), ("step.onnx", golden("lazy_step.onnx"))])
+}

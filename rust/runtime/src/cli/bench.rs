@@ -39,10 +39,10 @@ pub(super) struct Latency {
     #[arg(long, default_value = "null", value_parser = ["null", "sim"])]
     device: String,
     /// Control rate, Hz; must be the robot's.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     hz: Option<f64>,
     /// Length of the loop, s.
-    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    #[arg(long, value_name = "S", default_value_t = 10.0, allow_negative_numbers = true)]
     seconds: f64,
     /// JSON to write.
     #[arg(long, value_name = "FILE")]
@@ -58,7 +58,7 @@ pub(super) struct Compare {
     /// Measurement after.
     after: PathBuf,
     /// Largest ratio of medians that is accepted.
-    #[arg(long, value_name = "RATIO", default_value_t = 1.10)]
+    #[arg(long, value_name = "RATIO", default_value_t = 1.10, allow_negative_numbers = true)]
     fail_above: f64,
 }
 
@@ -90,7 +90,6 @@ fn latency(args: &Latency, host: &dyn Host, out: &mut Out) -> Outcome {
     let mut stats = report.stats;
     stats.stages.insert(0, StageSummary::new(BARE_WAKE, clock.lateness()));
     out.say(stats.table().trim_end());
-    out.say(format_args!(" missed {} of {}", stats.counters.missed, stats.counters.ticks));
     if let Some(ratio) = ratio(&stats) {
         out.say(ratio);
     }

@@ -12,10 +12,10 @@ use crate::timing::sched::RtRequest;
 #[command(after_help = "Example:\n  PROGRAM doctor --hz 500 --core 1")]
 pub(super) struct Args {
     /// Rate to test, Hz.
-    #[arg(long, default_value_t = 500.0)]
+    #[arg(long, default_value_t = 500.0, allow_negative_numbers = true)]
     hz: f64,
     /// Length of the wake-up test, s.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, allow_negative_numbers = true)]
     seconds: f64,
     /// Core to pin to.
     #[arg(long, value_name = "N")]

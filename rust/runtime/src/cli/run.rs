@@ -35,7 +35,7 @@ pub(super) struct Args {
     #[arg(long)]
     device: Option<String>,
     /// Length in seconds from arming; until stopped when absent.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seconds: Option<f64>,
     /// Log file to write (MCAP).
     #[arg(long, value_name = "LOG")]
@@ -212,6 +212,9 @@ fn print(report: &Report, out: &mut Out) {
         } else {
             out.say(row("level", report.rt.level()));
         }
+    }
+    if let Some(seconds) = report.armed_s {
+        out.say(row("armed", format!("at {seconds:.3} s")));
     }
     for failure in &report.rt.failures {
         out.say(row("degraded", failure));

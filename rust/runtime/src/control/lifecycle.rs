@@ -135,7 +135,7 @@ impl Prepared {
         self.control(clock, inbox, writer, true, Some(signals))
     }
 
-    /// Starts on a thread of its own. A fault does not end such a run, [`Handle::stop`] does.
+    /// Starts on a thread of its own. A fault does not end such a run, [`Request::Stop`] does.
     pub fn start(self) -> Handle {
         let (requests, inbox) = rtrb::RingBuffer::new(REQUESTS);
         let (writer, snapshots) = latest(Snapshot::default());
@@ -186,6 +186,7 @@ impl Prepared {
             Some(path) => Recorder::start(path, header),
             None => Recorder::off(),
         };
+        log.stamp(clock.now_ns(), clock.now_ns());
         if self.config.arm {
             self.controller.request(Request::Arm, self.device.as_mut(), &mut log);
         }

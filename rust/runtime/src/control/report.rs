@@ -32,6 +32,8 @@ pub struct Report {
     pub ended: String,
     /// Level of the ladder when it ended, before the motors went off.
     pub level: &'static str,
+    /// Time from the start of the loop to the motors' coming on, s; absent when they did not.
+    pub armed_s: Option<f64>,
     /// Commands made.
     pub ticks: u64,
     /// Faults in order, at most the first 256.
@@ -79,6 +81,7 @@ impl Report {
         Self {
             ended,
             level: level.name(),
+            armed_s: (controller.state.epoch > 0).then_some(controller.armed_at as f64 * controller.dt),
             ticks: stats.counters.ticks,
             faults: controller.faults().iter().map(name).collect(),
             table: stats.table(),
@@ -95,6 +98,7 @@ impl Report {
         Self {
             ended,
             level: Level::Off.name(),
+            armed_s: None,
             ticks: 0,
             faults: Vec::new(),
             stats: StatsSummary::default(),

@@ -118,6 +118,7 @@ impl Controller {
         let mut watch = Stopwatch::start(clock, due.deadline_ns);
         self.judge_deadline(due);
         self.read(device, clock);
+        log.stamp(self.state.t_read_ns, self.state.t_sensor_ns);
         watch.lap(Stage::Read);
         inbox.drain(self.state.tick, |request| self.obey(request, device, log));
         self.gate.input(&self.state, &self.fresh, self.device_fault, self.state.t_read_ns);

@@ -1,0 +1,167 @@
+"""The documentation names what the code names: reasons, keys, sources, fields, files."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cadenza import stl
+from cadenza.algos.symphony_config import _PAPER, SymphonyConfig
+from cadenza.runtime import RunConfig
+from cadenza.tasks.reach import ReachArm6
+
+ROOT = Path(__file__).parents[1]
+RUST = ROOT / "rust"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "robots").glob("**/*.md")])
+
+
+def read(path):
+    return (ROOT / path).read_text()
+
+
+def table(page, header):
+    """Rows of the first table of `page` whose header line starts with `header`, as lists of cells."""
+    lines = page[page.index(f"\n{header}") + 1 :].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in lines[2:]]
+
+
+def names(cell):
+    """What stands in backticks, without the marks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def struct(source, name):
+    """Field names of a Rust struct."""
+    body = re.search(rf"struct {name} \{{\n(.*?)^\}}", source, re.DOTALL | re.MULTILINE)[1]
+    return set(re.findall(r"^\s+pub(?:\(\w+\))? (?:r#)?(\w+):", body, re.MULTILINE))
+
+
+def test_every_reason_stands_in_the_list_with_its_number_and_level():
+    source = read("rust/runtime/src/safety/reason.rs")
+    levels = {"SoftStop": "soft stop"}
+    code = {
+        (text, int(number), levels.get(level, level.lower()))
+        for number, text, level in re.findall(r'^\s+\w+ = (\d+), "(\w+)", (\w+);$', source, re.MULTILINE)
+    }
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \| (\d+) \| ([a-z ]+) \| (.+) \| (.+) \|$", read("docs/reasons.md"), re.MULTILINE
+    )
+    page = [(name, int(number), level) for name, number, level, _, _ in rows]
+    assert len(page) == len(set(page)) and set(page) == code
+    assert all(meaning.endswith(".") and remedy.endswith((".", "?")) for *_, meaning, remedy in rows)
+
+
+def test_every_manifest_key_is_explained():
+    code = struct(read("rust/policy/src/manifest.rs"), "Manifest")
+    page = [names(row[0])[0] for row in table(read("docs/bundle.md"), "| key | meaning |")]
+    assert len(page) == len(set(page)) and set(page) == code
+
+
+def test_every_observation_source_is_explained():
+    source = read("rust/policy/src/terms.rs")
+    start = source.index("const SOURCES")
+    known = set(
+        re.findall(r'^\s+\("([\w.*]+)", Size', source[start : source.index("];", start)], re.MULTILINE)
+    )
+    page = {name for row in table(read("docs/bundle.md"), "| source |") for name in names(row[0])}
+    assert page == known | {"x-*"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "header"),
+    [
+        ("RawDevice", "## `[device]`"),
+        ("RawImu", "## `[imu]`"),
+        ("RawSafety", "## `[safety]`"),
+        ("RawFrame", "## `[[frame]]`"),
+        ("RawJoint", "## `[[joint]]`"),
+        ("RawLimits", "`limits`:"),
+        ("RawGains", "`gains`:"),
+        ("RawMotor", "`motor`:"),
+    ],
+)
+def test_every_key_of_robot_toml_is_explained(raw, header):
+    page = read("docs/robots.md")
+    section = page[page.index(f"\n{header}") :]
+    keys = [names(row[0])[0] for row in table(section, "| key |")]
+    assert len(keys) == len(set(keys))
+    assert set(keys) == struct(read("rust/runtime/src/robot/raw.rs"), raw)
+
+
+def test_every_setting_of_a_run_is_explained():
+    code = struct(read("rust/runtime/src/config.rs"), "RunConfig")
+    page = [names(row[0])[0] for row in table(read("docs/run.md"), "| key |")]
+    assert len(page) == len(set(page)) and set(page) == code == {f.name for f in fields(RunConfig)}
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "header"),
+    [("schema", "Topic", "| topic |"), ("entry", "Stage", "| stage |")],
+)
+def test_every_topic_and_stage_is_explained(source, kind, header):
+    text = read(f"rust/runtime/src/log/{source}.rs")
+    text = text[text.index(f"impl {kind}") :]
+    text = text[text.index("fn name") :]
+    code = re.findall(rf'{kind}::\w+ => "([^"]+)"', text[: text.index("\n    }\n")])
+    assert code and [names(row[0])[0] for row in table(read("docs/run.md"), header)] == code
+
+
+def covers(whole, part, at=""):
+    """Whether everything in `part` stands in `whole` too; entries of lists are found by their name."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            assert key in whole, f"{at}.{key}"
+            covers(whole[key], value, f"{at}.{key}")
+    elif isinstance(part, list) and part and isinstance(part[0], dict):
+        for item in part:
+            covers(next(x for x in whole if x["name"] == item["name"]), item, f"{at}.{item['name']}")
+    elif part != "…":
+        assert whole == pytest.approx(part), at
+
+
+def test_the_worked_example_is_the_reach_policy():
+    page = read("docs/bundle.md")
+    example = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
+    assert set(example["functions"]) == {"step"}  # the exporter adds it
+    task = ReachArm6()
+    covers(task.manifest(), {key: value for key, value in example.items() if key != "functions"})
+    for line in task.spec().splitlines():
+        assert line in page
+
+
+def test_corrections_of_symphony_are_the_code_s():
+    rows = {names(row[0])[0]: row[1:3] for row in table(read("docs/symphony.md"), "| field |")}
+    assert set(rows) == {*_PAPER, "authority"}
+    defaults = {f.name: f.default for f in fields(SymphonyConfig)}
+    for name, cells in rows.items():
+        ours, paper = (json.loads(cell.strip("`")) for cell in cells)
+        assert (ours, paper) == (defaults[name], _PAPER.get(name, defaults[name])), name
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_and_paths_lead_somewhere(path):
+    text = path.read_text()
+    prose = re.sub(r"^```.*?^```$|`[^`\n]+`", "", text, flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", prose):
+        if "://" not in link:
+            assert (path.parent / link).exists(), link
+    for name in re.findall(r"`((?:rust|python|tests|docs|benches)/[\w./-]+)`", text):
+        assert "NAME" in name or (ROOT / name).exists(), name
+
+
+def test_the_site_lists_every_page():
+    pages = re.findall(r"^  - .+: (\w+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    assert sorted(pages) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
+
+
+def test_formulas_of_the_stl_page_parse_and_its_error_is_the_parser_s():
+    page = read("docs/stl.md")
+    formulas, error = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    for line in formulas.splitlines():
+        stl.parse(re.split(r" {3,}", line)[0], dt=0.01)
+    text = error.splitlines()[1].strip()
+    with pytest.raises(stl.StlError) as refused:
+        stl.parse(text, dt=0.02)
+    assert str(refused.value).strip() == error.strip()
