@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stl_reference import Reference, text
 
 from cadenza import stl
+from stl_reference import Reference, text
 
 INF = math.inf
 P = [1, 3, -1, 2, 0.5, -2]
