@@ -120,7 +120,8 @@ class Report:
         ended: why it ended, in words.
         level: level of the safety ladder at the end.
         ticks: commands made.
-        faults: `{"tick", "reason", "subject", "value", "limit", "level"}` for each fault, in order.
+        faults: `{"tick", "reason", "subject", "value", "limit", "level"}` for each fault, in order; the subject is
+            a joint or a monitor.
         stats: stage → count and percentiles in µs, deadlines missed, rate.
         rt: what the operating system granted.
         record: log path, records written and dropped, error if any.
@@ -254,5 +255,7 @@ class Handle:
             RuntimeFault: with `raise_on_fault`, when a fault stopped it.
         """
         if self._report is None:
-            self._report = Report._of(self._native.wait(timeout, raise_on_fault))
+            self._report = Report._of(self._native.wait(timeout))
+        if raise_on_fault and self._report.exit_code != 0:
+            raise RuntimeFault(self._report.ended)
         return self._report
