@@ -281,6 +281,9 @@ impl Turn {
             if self.end_on_fault && (fault || controller.refusal().is_some()) {
                 return ending(Ending::Refused);
             }
+            if phase == Phase::Disarmed && inbox.is_over() {
+                return ending(Ending::Disarmed);
+            }
         }
     }
 }
@@ -335,9 +338,11 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.thread.is_some() && self.request(Request::Stop).is_ok() {
-            self.wait(None);
+        // A full ring empties at four requests a tick; the motors are never left on because of it.
+        while self.thread.as_ref().is_some_and(|t| !t.is_finished()) && self.request(Request::Stop).is_err() {
+            std::thread::sleep(Duration::from_millis(2));
         }
+        self.wait(None);
     }
 }
 

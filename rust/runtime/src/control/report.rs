@@ -21,6 +21,8 @@ pub(super) enum Ending {
     Fault,
     /// The motors did not come on.
     Refused,
+    /// The motors are off, and nobody can ask for them any more.
+    Disarmed,
     /// The control thread panicked.
     Panic,
 }
@@ -69,12 +71,13 @@ impl Report {
         let ended = match ending {
             Ending::Finished => "finished".into(),
             Ending::Stopped => "stopped by the operator".into(),
+            Ending::Disarmed => "the motors are off, and no request is left that switches them on".into(),
             Ending::Panic => "the control thread panicked: motors damped".into(),
             Ending::Refused => controller.refusal().map_or_else(String::new, |r| r.describe(&joints)),
             Ending::Fault => first.as_ref().map_or_else(String::new, |fault| name(fault).to_string()),
         };
         let exit_code = match ending {
-            Ending::Finished | Ending::Stopped => 0,
+            Ending::Finished | Ending::Stopped | Ending::Disarmed => 0,
             Ending::Fault | Ending::Refused => 1,
             Ending::Panic => 70,
         };

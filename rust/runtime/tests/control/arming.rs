@@ -105,6 +105,15 @@ fn a_device_that_refuses_to_enable_is_a_refusal_and_nothing_is_on() {
 }
 
 #[test]
+fn a_device_that_never_answers_is_a_refusal() {
+    let silent = Trouble::Read(DeviceFault::BusSilent { for_ms: 50 });
+    let mut rig = Rig::new(&Parts::default(), &[injection(0, u64::MAX, silent)], &[], Act(sway(0.1)));
+    assert_eq!(rig.levels(100), [(0, Off)]);
+    let text = why(rig.controller.refusal().expect("a refusal"));
+    assert!(text.contains("BUS_SILENT") && text.contains("50"), "{text}");
+}
+
+#[test]
 fn asking_twice_is_no_refusal() {
     let mut rig = Rig::new(&Parts::default(), &[], &[(3, Request::Arm), (50, Request::Arm)], Act(sway(0.1)));
     assert_eq!(rig.levels(100), [(0, Off), (ARMED, Run)]);

@@ -6,6 +6,7 @@ mod rig;
 mod adversarial;
 mod arming;
 mod levels;
+mod motion;
 mod permuted;
 mod replay;
 mod run;

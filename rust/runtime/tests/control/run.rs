@@ -235,6 +235,32 @@ fn a_dry_run_stops_no_motors() {
 }
 
 #[test]
+fn a_run_that_nobody_can_switch_on_again_ends() {
+    let report = run(
+        &virtual_config(),
+        false,
+        vec![(200, Request::Disarm), (250, Request::Arm), (300, Request::Disarm)],
+    );
+    assert_eq!((report.exit_code, report.level, report.ticks), (0, "off", 301));
+    assert!(report.ended.contains("the motors are off"), "{}", report.ended);
+}
+
+#[test]
+fn a_dropped_handle_stops_the_motors_even_when_the_operator_floods_it() {
+    let (robot, time) = (robot(), TimeSource::Monotonic);
+    let inner = NullDevice::new(&robot, time.clone()).unwrap();
+    let stopped = Arc::<Mutex<Vec<Stop>>>::default();
+    let device = Box::new(Trap { inner, reads: 0, panic_at: 0, refuse: false, stopped: stopped.clone() });
+    let mut handle =
+        Prepared::new(&bundle(false), &robot, device, time, &RunConfig::default()).unwrap().start();
+    wait_for(&mut handle, |s| s.phase == Phase::Armed);
+    let command = handle.command("x", 0.5).unwrap();
+    while handle.request(command).is_ok() {}
+    drop(handle);
+    assert_eq!(*stopped.lock().unwrap(), [Stop::Off]);
+}
+
+#[test]
 fn commands_are_checked_by_name_and_range() {
     let run = prepared(&virtual_config(), false);
     assert_eq!(run.command("z", 0.25).unwrap(), Request::Command { slot: 2, value: 0.25 });

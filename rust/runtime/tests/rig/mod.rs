@@ -43,7 +43,6 @@ lost_after = "60ms"
 track_max = 0.6
 hold_ticks = 25
 gain_ramp = "20ms"
-authority_ramp = "40ms"
 softstop_damp = "100ms"
 "#;
 
@@ -78,7 +77,8 @@ pub(crate) fn toml(order: [usize; 3], safety: &str, tail: &str) -> String {
             format!("[[joint]]\nname = \"{name}\"\nmotor = {{ id = {i} }}\n{rest}\n")
         })
         .concat();
-    format!("{HEAD}{safety}{FRAME}{joints}{tail}")
+    let ramp = if safety.contains("authority_ramp") { "" } else { "authority_ramp = \"40ms\"\n" };
+    format!("{HEAD}{ramp}{safety}{FRAME}{joints}{tail}")
 }
 
 pub(crate) fn parse(text: &str) -> Robot {
