@@ -211,7 +211,7 @@ def test_a_fault_under_a_handle_stays_until_the_end_and_raises(altered):
             handle.wait(timeout=60, raise_on_fault=True)
     report = handle.wait()
     assert report.exit_code == 1
-    assert [f["subject"] for f in report.faults if f["level"] == "soft stop"][0] == "workspace"
+    assert next(f["subject"] for f in report.faults if f["level"] == "soft stop") == "workspace"
 
 
 def test_a_dry_run_moves_nothing(reach_bundle, tmp_path):
