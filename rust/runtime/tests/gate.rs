@@ -124,11 +124,6 @@ fn provoke(reason: Reason, rig: &mut Rig) -> (Runs, Runs) {
             let runs = rig.levels(100, |rig, i| rig.follower.p[0] += if i == 10 { 0.1 } else { 0.0 });
             (runs, stop_at_10)
         }
-        Reason::Diverged => {
-            let fault = DeviceFault::Diverged { joint: 0 };
-            let runs = rig.levels(100, |rig, i| rig.device = (i == 10).then_some(fault));
-            (runs, vec![(Run, 10), (Off, 90)])
-        }
         Reason::Deadline => (once(rig), stop_at_10),
         Reason::Panic | Reason::WriteFailed => (once(rig), damp_at_10),
         Reason::OperatorStop => (
