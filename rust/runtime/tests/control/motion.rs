@@ -24,7 +24,7 @@ fn increments(safety: &str) -> Parts {
         let term = json!({ "name": "ahead", "source": "joint_target_error", "size": 3 });
         m["observation"]["terms"].as_array_mut().unwrap().push(term);
     });
-    Parts { text: toml([0, 1, 2], safety, ""), manifest, ..Parts::default() }
+    Parts { text: toml([0, 1, 2], safety), manifest, ..Parts::default() }
 }
 
 /// Ticks, and how far the target of the wrist was ahead of it.
