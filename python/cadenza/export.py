@@ -196,7 +196,7 @@ def _expected(step: torch.nn.Module, obs: np.ndarray, actions: int) -> tuple[np.
         raise ExportError(
             f"ill-conditioned network: output {worst} differs by {float(error.max()):.2g} from float64"
         )
-    return single.numpy().reshape(*obs.shape[:2], actions), atol
+    return np.ascontiguousarray(single.numpy()).reshape(*obs.shape[:2], actions), atol
 
 
 def _write_verified(

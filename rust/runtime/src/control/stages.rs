@@ -75,7 +75,9 @@ impl Controller {
                     self.feedback.target = *self.path.decoder.target();
                 }
                 Err(ActionFault::Decode(DecodeError::NotFinite { joint, .. })) => {
-                    self.report(Reason::PolicyNotFinite, joint as u16, f64::NAN);
+                    // The decoder counts in the bundle's order, faults in the robot's.
+                    let joint = self.path.decoder.joints().get(joint).map_or(NO_JOINT, |&place| place as u16);
+                    self.report(Reason::PolicyNotFinite, joint, f64::NAN);
                 }
                 Err(ActionFault::Decode(DecodeError::WrongLength { got, .. })) => {
                     self.report(Reason::PolicyWrongLength, NO_JOINT, got as f64);

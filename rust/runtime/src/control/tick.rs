@@ -13,7 +13,7 @@ use crate::kinematics::Kinematics;
 use crate::log::entry::{Stage, TickEntry};
 use crate::log::record::Recorder;
 use crate::observe::{Feedback, Observer};
-use crate::robot::{Gain, Overrun, Robot, check_bundle, effective_gains, effective_limits};
+use crate::robot::{Gain, Overrun, Robot, Start, check_bundle, effective_gains, effective_limits};
 use crate::safety::arming::ArmRefusal;
 use crate::safety::gate::Gate;
 use crate::safety::monitors::Monitors;
@@ -153,6 +153,10 @@ impl Controller {
         config: &RunConfig,
     ) -> Result<Self, RunError> {
         check_bundle(robot, manifest)?;
+        if robot.safety.start == Start::Home {
+            let expected = "measured: a move home before the policy starts is not built yet";
+            return Err(RunError::Config { key: "safety.start", value: "home".into(), expected });
+        }
         let (limits, _) = effective_limits(robot, manifest)?;
         let (gains, _) = effective_gains(robot, manifest)?;
         let mut observer = Observer::new(manifest, robot)?;

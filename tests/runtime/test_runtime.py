@@ -1,0 +1,331 @@
+"""Bundles in the Rust loop on MuJoCo: goals, determinism, operator commands, faults, refusals."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from cadenza import _native, load_robot
+from cadenza.demo import AGREEMENT, GOALS, compare_goals
+from cadenza.export import export
+from cadenza.runtime import Bundle, RunConfig, Runtime, RuntimeFault, SimDevice
+from cadenza.tasks import make_task
+from cadenza.train import load_agent
+from mcap_reference import messages
+
+TASK = "cadenza/ReachArm6-v0"
+ROBOT = load_robot("arm6")
+GOAL = {"goal_x": 0.3, "goal_y": 0.15, "goal_z": 0.2}
+MONITOR = 19
+"""Number of the reason MONITOR in logs."""
+
+
+def virtual(bundle, seconds=1.0, device=None, commands=None, **config):
+    config = RunConfig(seconds=seconds, virtual_clock=True, **config)
+    runtime = Runtime(bundle, robot=ROBOT, device=device or SimDevice.of(ROBOT), config=config)
+    return runtime.run(commands or {0.0: GOAL})
+
+
+@pytest.fixture(scope="module")
+def altered(reach_run, tmp_path_factory):
+    """Writes the trained network with a changed manifest or specification."""
+    module = load_agent(reach_run)[1].deploy_module()
+    folder = tmp_path_factory.mktemp("altered")
+
+    def write(file, specification=None, **changes):
+        task = make_task(TASK)
+        path = folder / f"{file}.cadenza"
+        export(path, module, manifest=task.manifest() | changes, specification=specification or task.spec())
+        return path
+
+    return write
+
+
+def wait_for(handle, condition, seconds=20.0):
+    """The first snapshot that fulfils the condition."""
+    end = time.monotonic() + seconds
+    while not condition(snapshot := handle.snapshot()):
+        assert time.monotonic() < end, snapshot
+        time.sleep(0.01)
+    return snapshot
+
+
+def tool_at(q):
+    import mujoco
+
+    model = ROBOT.model()
+    data = mujoco.MjData(model)
+    data.qpos[:] = q
+    mujoco.mj_kinematics(model, data)
+    return data.site("tool").xpos.copy()
+
+
+def test_it_reaches_a_goal(reach_bundle, tmp_path):
+    log = tmp_path / "run.mcap"
+    report = virtual(reach_bundle, 3.0, record=str(log))
+    assert report.exit_code == 0 and report.ended == "finished"
+    # Good news, and the stop at the end of the time.
+    reasons = {(f["reason"], f["subject"], f["level"]) for f in report.faults}
+    assert reasons == {("MONITOR", "reached", "run"), ("OPERATOR_STOP", "", "soft stop")}
+    columns = _native.Log(log).joints()
+    last = np.flatnonzero(columns["level"] == 0)[-1]
+    goal = np.array([GOAL["goal_x"], GOAL["goal_y"], GOAL["goal_z"]])
+    assert np.linalg.norm(tool_at(columns["q"][0]) - goal) > 0.1
+    assert np.linalg.norm(tool_at(columns["q"][last]) - goal) < 0.03
+    monitors = {m["name"]: m for m in report.monitors}
+    assert monitors["workspace"]["violated"] == 0 and monitors["workspace"]["least"] > 0
+    assert monitors["reached"]["closed"] > 0
+
+
+def test_equal_runs_give_equal_bytes_and_reports(reach_bundle, tmp_path):
+    runs = []
+    for name in ("one", "two"):
+        log = tmp_path / name / "run.mcap"
+        log.parent.mkdir()
+        report = virtual(reach_bundle, 1.5, record=str(log), commands={0.0: GOAL, 0.7: {"goal_y": -0.1}})
+        record = {k: v for k, v in report.record.items() if k != "path"}
+        runs.append((log.read_bytes(), dataclasses.replace(report, record=record)))
+    assert runs[0][0] == runs[1][0]
+    assert runs[0][1] == runs[1][1]
+    other = tmp_path / "other.mcap"
+    virtual(reach_bundle, 1.5, record=str(other), commands={0.0: GOAL, 0.7: {"goal_y": -0.11}})
+    assert other.read_bytes() != runs[0][0]
+
+
+def test_the_loop_reaches_the_goals_that_torch_reaches(reach_run, reach_bundle):
+    outcome = compare_goals(load_agent(reach_run)[1], reach_bundle, ROBOT)
+    assert outcome.torch.shape == outcome.loop.shape == (GOALS,)
+    assert outcome.agreement >= AGREEMENT == 48
+    assert outcome.loop.mean() >= 0.9
+
+
+def test_a_recorded_run_replays_to_the_same_commands(reach_bundle, tmp_path):
+    log = tmp_path / "run.mcap"
+    virtual(reach_bundle, 1.0, record=str(log))
+    again = tmp_path / "again.mcap"
+    config = RunConfig(seconds=1.0, record=str(again), virtual_clock=True)
+    report = Runtime(reach_bundle, robot=ROBOT, device=f"replay:{log}", config=config).run({0.0: GOAL})
+    assert report.ticks > 500
+    first, second = _native.Log(log).joints(), _native.Log(again).joints()
+    running = np.flatnonzero(first["level"] == 0)
+    n = min(running[-1], report.ticks - 1)
+    np.testing.assert_array_equal(first["command"][:n], second["command"][:n])
+
+
+def test_real_time_with_a_handle(reach_bundle):
+    config = RunConfig(seconds=30.0, arm=False)
+    start = time.monotonic()
+    with Runtime(reach_bundle, robot="arm6", device=SimDevice.of(ROBOT), config=config).start() as handle:
+        handle.command(**GOAL)
+        waiting = wait_for(handle, lambda s: s.tick > 20)
+        assert waiting.authority == 0 and waiting.fault is None
+        np.testing.assert_allclose(waiting.q, ROBOT.home, atol=1e-6)
+        handle.arm()
+        wait_for(handle, lambda s: s.authority == 1)
+        time.sleep(1.0)
+        moving = handle.snapshot()
+        assert moving.tick > waiting.tick + 250 and moving.level == "run"
+        assert moving.q.shape == moving.dq.shape == moving.command.shape == (7,)
+        assert np.abs(moving.q - ROBOT.home).max() > 0.05
+        with pytest.raises(TimeoutError):
+            handle.wait(timeout=0.05)
+        handle.stop()
+        report = handle.wait(timeout=20.0)
+    assert time.monotonic() - start < 20
+    assert report.exit_code == 0 and "operator" in report.ended
+    assert handle.wait() is report
+    assert report.stats["counters"]["ticks"] == report.ticks > 500
+    for stage in ("wake lateness", "infer", "whole tick"):
+        assert stage in report.table
+    assert report.rt["policy"]
+
+
+def test_leaving_the_block_stops_the_loop(reach_bundle):
+    with Runtime(reach_bundle, robot=ROBOT, device="null", config=RunConfig()).start() as handle:
+        time.sleep(0.1)
+    assert handle.wait().exit_code == 0
+
+
+def test_an_emergency_stop_damps_and_is_a_fault(reach_bundle):
+    with Runtime(reach_bundle, robot=ROBOT, device=SimDevice.of(ROBOT), config=RunConfig()).start() as handle:
+        wait_for(handle, lambda s: s.authority > 0)
+        handle.estop()
+        wait_for(handle, lambda s: s.level == "damp")
+        handle.stop()
+        report = handle.wait(timeout=20.0)
+    assert report.exit_code == 1
+    assert any("ESTOP" in f["reason"] or "OPERATOR" in f["reason"] for f in report.faults)
+
+
+def test_operator_commands_are_checked(reach_bundle):
+    with Runtime(reach_bundle, robot=ROBOT, device="null", config=RunConfig(arm=False)).start() as handle:
+        with pytest.raises(KeyError, match=r"gaol_x.*goal_x.*goal_y.*goal_z"):
+            handle.command(gaol_x=0.3)
+        with pytest.raises(ValueError, match=r"goal_x.*9"):
+            handle.command(goal_x=9.0)
+        with pytest.raises(ValueError, match="goal_z"):
+            handle.command(goal_z=float("nan"))
+    runtime = Runtime(
+        reach_bundle, robot=ROBOT, device="null", config=RunConfig(seconds=1.0, virtual_clock=True)
+    )
+    with pytest.raises(KeyError, match="gaol"):
+        runtime.run({0.0: {"gaol": 1.0}})
+    with pytest.raises(RuntimeError, match="has run already"):
+        runtime.run()
+
+
+def test_a_violated_fence_is_a_latched_soft_stop(altered, tmp_path):
+    fence = make_task(TASK).spec().replace("tool.z > 0.02", "tool.z > 10")
+    bundle = altered("fence", fence)
+    log = tmp_path / "run.mcap"
+    report = virtual(bundle, 2.0, record=str(log))
+    assert report.exit_code == 1 and report.ticks < 1800
+    [fault] = [f for f in report.faults if f["subject"] == "workspace"]
+    assert fault["reason"] == "MONITOR" and fault["value"] < -9
+    assert fault["level"] == "soft stop"
+    assert "MONITOR" in report.ended and "workspace" in report.ended
+    [event] = [e for e in messages(log, "/event") if e.reason == MONITOR and e.joint == 0]
+    assert event.tick == fault["tick"] and event.value == fault["value"]
+    # Latched: the level never comes back once it has been left.
+    level = np.array([c.level for c in messages(log, "/command")])
+    assert (np.diff(level[fault["tick"] :]) >= 0).all()
+    assert not (level[fault["tick"] + 1 :] < 2).any()
+    page = _native.Log(log).html()
+    assert "MONITOR" in page and "workspace" in page
+
+
+def test_a_fault_under_a_handle_stays_until_the_end_and_raises(altered):
+    bundle = altered("fence", make_task(TASK).spec().replace("tool.z > 0.02", "tool.z > 10"))
+    config = RunConfig(seconds=4.0)
+    with Runtime(bundle, robot=ROBOT, device=SimDevice.of(ROBOT), config=config).start() as handle:
+        assert wait_for(handle, lambda s: s.level in ("soft stop", "damp")).fault == "MONITOR"
+        with pytest.raises(RuntimeFault):
+            handle.wait(timeout=60, raise_on_fault=True)
+    report = handle.wait()
+    assert report.exit_code == 1
+    assert next(f["subject"] for f in report.faults if f["level"] == "soft stop") == "workspace"
+
+
+def test_a_dry_run_moves_nothing(reach_bundle, tmp_path):
+    device, log = SimDevice.of(ROBOT), tmp_path / "dry.mcap"
+    before = device.data.qpos.copy()
+    report = virtual(reach_bundle, 1.0, device, dry_run=True, record=str(log))
+    assert report.exit_code == 0 and report.ticks >= 500
+    np.testing.assert_array_equal(device.data.qpos, before)
+    assert not device.data.qvel.any()
+    columns = _native.Log(log).joints()
+    assert len(columns["command"]) == report.ticks  # what it would have said is in the log
+
+
+def test_bundle_and_robot_must_fit(altered, reach_bundle):
+    rates = make_task(TASK).manifest()["rates"]
+    other = altered("rate", rates=rates | {"control_dt": 0.004})
+    with pytest.raises(ValueError, match=r"(?s)(250|0\.004).*(500|0\.002)|(500|0\.002).*(250|0\.004)"):
+        Runtime(other, robot=ROBOT, config=RunConfig())
+    text = json.dumps(make_task(TASK).manifest()).replace("elbow_flex", "knee_flex")
+    with pytest.raises(ValueError, match="knee_flex"):
+        Runtime(altered("joint", **json.loads(text)), robot=ROBOT, config=RunConfig())
+    with pytest.raises(ValueError, match="did you mean 'arm6'"):
+        Runtime(reach_bundle, robot="arm", config=RunConfig())
+    with pytest.raises(ValueError, match="'telepathy'"):
+        Runtime(reach_bundle, robot=ROBOT, device="telepathy", config=RunConfig())
+
+
+def test_an_unknown_signal_in_a_specification_is_named(altered):
+    spec = make_task(TASK).spec().replace("tool.z", "tol.z")
+    with pytest.raises(ValueError, match=r"tol\.z.*"):
+        Runtime(altered("signal", spec), robot=ROBOT, config=RunConfig())
+
+
+@pytest.mark.parametrize("path", ["/proc/cadenza/run.mcap", "/dev/full", "{tmp}"])
+def test_without_a_log_the_run_goes_on_and_says_so(reach_bundle, tmp_path, path):
+    report = virtual(reach_bundle, 1.0, record=path.format(tmp=tmp_path))
+    assert report.ended == "finished" and report.exit_code == 0
+    assert report.ticks >= 500
+    assert report.record["error"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_configuration_is_that_of_rust():
+    assert dataclasses.asdict(RunConfig()) == json.loads(_native.default_run_config())
+    documented = re.findall(r"^        (\w+): ", RunConfig.__doc__, re.M)
+    assert documented == [f.name for f in dataclasses.fields(RunConfig)]
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        ({"seconds": 0.0}, "seconds.*0"),
+        ({"seconds": -1.0}, "seconds.*-1"),
+        ({"virtual_clock": True}, "seconds.*virtual clock"),
+        ({"record_every": 0}, "record_every"),
+        ({"priority": 99}, "priority.*99"),
+        ({"upsample": "cubic"}, "cubic.*hold.*linear"),
+        ({"core": 100_000}, "100000"),
+    ],
+)
+def test_configurations_that_make_no_sense(reach_bundle, change, match):
+    if "core" in change:
+        report = Runtime(
+            reach_bundle, robot=ROBOT, device="null", config=RunConfig(seconds=0.2, require_rt=True, **change)
+        ).run()
+        assert report.exit_code == 1 and re.search(match, report.ended + str(report.rt))
+        return
+    with pytest.raises(ValueError, match=match):
+        Runtime(reach_bundle, robot=ROBOT, device="null", config=RunConfig(**change))
+
+
+def test_an_open_bundle_serves_several_runs(reach_bundle):
+    bundle = Bundle(reach_bundle)
+    ticks = [virtual(bundle, 0.2).ticks for _ in range(2)]
+    assert ticks[0] == ticks[1] > 100
+
+
+def test_a_network_that_loses_its_mind_never_reaches_the_motors(tmp_path):
+    class Jumps(torch.nn.Module):
+        """±1 in turn with the sign of a joint's velocity: as rough as an action may be."""
+
+        def forward(self, x):
+            return torch.tanh(1e3 * x[:, 6:12])
+
+    task = make_task(TASK)
+    path, log = tmp_path / "rough.cadenza", tmp_path / "run.mcap"
+    export(path, Jumps(), manifest=task.manifest(), specification=task.spec())
+    virtual(path, 2.0, record=str(log))
+    commands = np.array([c.q for c in messages(log, "/command")])
+    velocity = np.array([c.dq for c in messages(log, "/command")])
+    lo, hi = ROBOT.position.T
+    assert np.isfinite(commands).all() and (commands >= lo - 1e-9).all() and (commands <= hi + 1e-9).all()
+    assert (np.abs(velocity) <= [j.velocity + 1e-9 for j in ROBOT.joints]).all()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_softly(reach_bundle, tmp_path, number):
+    log = tmp_path / "run.mcap"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "cadenza.cli", "run", str(reach_bundle), "--robot", "arm6"),
+            *("--device", "sim", "--seconds", "30", "--record", str(log)),
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and log.stat().st_size > 100_000):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    stopped = time.monotonic()
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0, f"{out}\n{err}"
+    assert time.monotonic() - stopped < 8
+    assert "stopped by the operator" in out
+    levels = [c.level for c in messages(log, "/command")]
+    assert 2 in levels and levels.index(2) > levels.index(0)
