@@ -1,5 +1,6 @@
 # make demo   train a small policy, export it, run it in real time, report
-# make test   every test          make lint   every check          make bench   every benchmark
+# make test   every test          make lint   every check
+# make bench  every benchmark     make docs   the documentation as a site
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint bench docs install clean
 
 demo: install
 	cadenza demo
@@ -20,13 +21,17 @@ test: install
 lint: install
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	ruff check .
 	ruff format --check .
 	pyright
 
 bench: install
-	$(PYTHON) benches/run.py
+	python benches/run.py
+
+docs: install
+	$(BIN)/python $(CURDIR)/.ci/requirements.py docs | $(BIN)/python -m pip install --quiet -r /dev/stdin
+	mkdocs build --strict
 
 # The environment is made once; the extension is rebuilt whenever a source changed (cargo knows).
 install: $(VENV)/.made

@@ -1,6 +1,6 @@
 """Cost of one Symphony update against its GEMM floor (spec/symphony.md §10).
 
-    python benches/symphony.py [NAME ...]
+    python benches/symphony.py [--quick] [--json FILE]
 
 The floor is the update's own matrix products, by torch.mm on preallocated tensors of the true shapes.
 Blocks of both alternate in one process, on one thread; the figures are medians of process CPU time, the
@@ -10,17 +10,18 @@ runs in the same alternation.
 
 import importlib.util
 import os
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from cadenza.algos.symphony import Symphony, SymphonyConfig
 
-BLOCKS = 9
+import common
+from cadenza.algos.symphony import Symphony
+from cadenza.algos.symphony_config import SymphonyConfig
+from common import Report
 
 
 @dataclass(frozen=True)
@@ -107,31 +108,13 @@ def official(case: Case, config: SymphonyConfig) -> Callable[[], object] | None:
     return theirs.train
 
 
-def cpu_seconds(run: Callable[[], object], count: int) -> float:
-    """Process CPU time of one call, averaged over `count`."""
-    start = time.process_time()
-    for _ in range(count):
-        run()
-    return (time.process_time() - start) / count
-
-
-def verdict(ratio: float, bar: float | None, *, at_most: bool) -> str:
-    """The ratio beside its bar."""
-    if bar is None:
-        return f"{ratio:5.2f}  (no bar)"
-    met = ratio <= bar if at_most else ratio >= bar
-    return f"{ratio:5.2f}  (bar {'≤' if at_most else '≥'} {bar}: {'met' if met else 'missed'})"
-
-
-def main(names: list[str]) -> None:
-    """Measure the named cases, or all."""
-    torch.set_num_threads(1)
-    unknown = [n for n in names if n not in CASES]
-    if unknown:
-        sys.exit(f"unknown case {unknown[0]!r}; there are {', '.join(CASES)}")
-    print(f"torch {torch.__version__}, 1 thread, medians of {BLOCKS} alternating blocks, process CPU time")
-    for name in names or CASES:
-        case = CASES[name]
+def measure(quick: bool) -> Report:
+    """Every case; only the two small ones when quick."""
+    report = Report("symphony", "process CPU time, one thread, medians of alternating blocks")
+    report.notes.append(f"torch {torch.__version__}")
+    for name, case in CASES.items():
+        if quick and case.preset != "tiny":
+            continue
         learner = agent(case)
         floor, flop = gemm_floor(learner.config, case.obs_dim, case.action_dim)
         contenders: dict[str, Callable[[], object]] = {"update": learner.update, "floor": floor}
@@ -139,21 +122,27 @@ def main(names: list[str]) -> None:
         if theirs is not None:
             contenders["official"] = theirs
         for run in contenders.values():
-            cpu_seconds(run, 2 + case.updates // 4)
-        times: dict[str, list[float]] = {key: [] for key in contenders}
-        for _ in range(BLOCKS):
-            for key, run in contenders.items():
-                times[key].append(cpu_seconds(run, case.updates))
-        median = {key: float(np.median(t)) for key, t in times.items()}
-        speed = flop / median["floor"] / 1e9
-        print(f"{name}: {flop / 1e9:.4f} GFLOP per update, floor at {speed:.0f} GFLOP/s")
-        print("  " + ", ".join(f"{key} {1e3 * t:.3f} ms" for key, t in median.items()))
-        ratio = median["update"] / median["floor"]
-        print("  update ÷ floor    " + verdict(ratio, case.floor_bar, at_most=True))
-        if theirs is not None:
-            ratio = median["official"] / median["update"]
-            print("  official ÷ update " + verdict(ratio, case.official_bar, at_most=False))
+            common.cpu_seconds(run, 2 + case.updates // 4)
+        count = 3 if quick else case.updates
+        timed = {key: partial(common.cpu_seconds, run, count) for key, run in contenders.items()}
+        seconds = common.interleave(timed, 3 if quick else 9)
+        ms = {key: 1e3 * float(np.median(t)) for key, t in seconds.items()}
+        figures = f"{ms['update']:.3f} / {ms['floor']:.3f} ms; {flop / 1e6 / ms['floor']:.0f} GFLOP/s"
+        update = seconds["update"]
+        report.ratio(
+            f"{name}, update / GEMM floor", update, seconds["floor"], case.floor_bar, figures=figures
+        )
+        if theirs is None:
+            why = "not installed: set CADENZA_SYMPHONY_OFFICIAL to a clone"
+            report.missing(f"{name}, official / update", why, case.official_bar, at_least=True)
+        else:
+            figures = f"{ms['official']:.3f} / {ms['update']:.3f} ms"
+            report.ratio(
+                f"{name}, official / update", seconds["official"], update, case.official_bar,
+                at_least=True, figures=figures,
+            )  # fmt: skip
+    return report
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    common.main(measure, __doc__)

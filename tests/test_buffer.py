@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cadenza.buffer import Batch, FadingReplay, fading_cdf, fading_weight
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from cadenza.buffer import Batch, FadingReplay, fading_cdf, fading_weight
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "symphony.json").read_text())["replay"]
 

@@ -14,7 +14,9 @@ from cadenza.tasks.reach import ReachArm6
 
 ROOT = Path(__file__).parents[1]
 RUST = ROOT / "rust"
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "robots").glob("**/*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "python/cadenza/robots").glob("**/*.md")]
+)
 
 
 def read(path):

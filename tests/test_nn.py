@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from cadenza import nn as cadenza_nn
 from cadenza.nn import BlockBatch, BlockShape, ReSine, block
 

@@ -1,7 +1,7 @@
 """The command line `cadenza`: one table of verbs.
 
-Verbs that concern training are Python's; those that concern the runtime are the Rust functions that `cadenza-rt`
-calls as well. Nothing heavy is imported before its verb is known.
+Verbs that concern training are Python's; those that concern the runtime are the Rust functions that
+`cadenza-rt` calls as well. Nothing heavy is imported before its verb is known.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """The whole way once: train in MuJoCo, export, prove, run in real time, report."""
 
+# MuJoCo comes without type stubs
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import shutil
@@ -16,8 +19,10 @@ from cadenza.export import ExportReport, export_run
 from cadenza.recipes import reached, recipe
 from cadenza.robot import Robot
 from cadenza.runtime import Report, RunConfig, Runtime, SimDevice
+from cadenza.sim.env import RobotEnvironment
 from cadenza.sim.motor import joint_indices
-from cadenza.tasks import make, make_task
+from cadenza.tasks import make_task
+from cadenza.tasks.reach import ReachConfig
 from cadenza.train import TrainResult, train
 
 TASK = "cadenza/ReachArm6-v0"
@@ -64,7 +69,8 @@ def train_reach(folder: Path, seed: int = 0) -> TrainResult:
 
 def compare_goals(agent: Algorithm, bundle: Path, robot: Robot) -> Outcome:
     """Sends the same goals through torch and through the Rust loop on its virtual clock."""
-    env = make(TASK, GOALS, seed=GOAL_SEED)
+    task = make_task(TASK)
+    env = RobotEnvironment(task, GOALS, seed=GOAL_SEED)
     obs = env.reset(GOAL_SEED)
     start = env.moment()
     q, goals = start.q.copy(), start.user.copy()
@@ -73,11 +79,10 @@ def compare_goals(agent: Algorithm, bundle: Path, robot: Robot) -> Outcome:
     while not done.all():
         t = env.step(agent.act(obs, explore=False))
         first = t.done & ~done
-        torch_success[first] = t.success[first]
+        torch_success[first] = task.success(env.moment())[first] if t.success is None else t.success[first]
         done |= first
         obs = t.obs
-    seconds = float(env.episode_steps or 0) * env.dt
-    env.close()
+    seconds = task.episode_steps * env.dt
     loop_success = np.array([_reached_in_loop(bundle, robot, q[i], goals[i], seconds) for i in range(GOALS)])
     return Outcome(torch_success, loop_success)
 
@@ -101,7 +106,7 @@ def _reached_in_loop(bundle: Path, robot: Robot, q: np.ndarray, goal: np.ndarray
     data.qpos[qpos] = columns["q"][last]
     mujoco.mj_kinematics(model, data)
     tool = data.site("tool").xpos
-    return bool(np.linalg.norm(tool - goal) < make_task(TASK).config.tolerance)
+    return bool(np.linalg.norm(tool - goal) < ReachConfig().tolerance)
 
 
 def run_real_time(bundle: Path, robot: Robot, log: Path, seconds: float = SECONDS, seed: int = 1) -> Report:
@@ -126,7 +131,9 @@ def demo(out: Path, *, seed: int = 0, say=print) -> Report:
         DemoError: a step failed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    training, bundle, log, page = (out / name for name in ("train", "reach.cadenza", "run.mcap", "report.html"))
+    training, bundle, log, page = (
+        out / name for name in ("train", "reach.cadenza", "run.mcap", "report.html")
+    )
     shutil.rmtree(training, ignore_errors=True)
     robot = make_task(TASK).robot
 
@@ -148,8 +155,13 @@ def demo(out: Path, *, seed: int = 0, say=print) -> Report:
         f"{int(outcome.loop.sum())}, the same outcome on {outcome.agreement}"
     )
     if outcome.agreement < AGREEMENT:
-        raise DemoError(f"torch and the Rust loop agree on {outcome.agreement} of {GOALS} goals, {AGREEMENT} wanted")
-    say(f"4  run        {SECONDS:g} s in real time at {robot.control_hz:g} Hz, a new goal every {GOAL_EVERY:g} s")
+        raise DemoError(
+            f"torch and the Rust loop agree on {outcome.agreement} of {GOALS} goals, {AGREEMENT} wanted"
+        )
+    say(
+        f"4  run        {SECONDS:g} s in real time at {robot.control_hz:g} Hz, "
+        f"a new goal every {GOAL_EVERY:g} s"
+    )
     report = run_real_time(bundle, robot, log)
     if report.exit_code != 0:
         raise DemoError(f"the run ended with: {report.ended}")
@@ -157,8 +169,8 @@ def demo(out: Path, *, seed: int = 0, say=print) -> Report:
     for monitor in report.monitors:
         least = "-" if monitor["least"] is None else f"{monitor['least']:+.3f}"
         say(
-            f"              monitor {monitor['name']}: {monitor['closed']} instants, {monitor['violated']} violated, "
-            f"least robustness {least}, trips {monitor['trips']}"
+            f"              monitor {monitor['name']}: {monitor['closed']} instants, "
+            f"{monitor['violated']} violated, least robustness {least}, trips {monitor['trips']}"
         )
     if report.record.get("error"):
         raise DemoError(f"the log is not complete: {report.record['error']}")

@@ -1,20 +1,24 @@
 """Writes a trained network and everything a robot must know about it into one `.cadenza` bundle.
 
-The graph is the plain network (ONNX, opset 18): normaliser as a step of its own, nothing folded, no action scale.
-The bundle also carries recorded input → output vectors; the runtime replays them before it moves anything.
+The graph is the plain network (ONNX, opset 18): normaliser as a step of its own, nothing folded, no action
+scale. The bundle also carries recorded input → output vectors; the runtime replays them before it moves
+anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,9 +77,10 @@ def export(
 ) -> ExportReport:
     """Writes `step` (`[1, obs] → [1, action]`, float32) as the bundle `path`.
 
-    `manifest` says what the numbers mean (rates, joints, frames, observation, action, commands, monitors: the
-    form of the manifest without `files`, `functions` and `parity`). The bundle is written to a temporary file,
-    read back, its vectors are replayed by the engine, and only then it takes its name: a failure leaves no file.
+    `manifest` says what the numbers mean (rates, joints, frames, observation, action, commands, monitors:
+    the form of the manifest without `files`, `functions` and `parity`). The bundle is written to a temporary
+    file, read back, its vectors are replayed by the engine, and only then it takes its name: a failure leaves
+    no file.
 
     Raises:
         ExportError: the network is ill-conditioned, or its shapes disagree with the manifest.
@@ -124,10 +129,8 @@ def export(
 
 
 def to_onnx(module: torch.nn.Module, example: np.ndarray, metadata: dict[str, str] | None = None) -> bytes:
-    """The ONNX graph of `module` for the input `example` `[1, obs]`, inputs `obs`, outputs `action`, weights inline."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")
+    """The ONNX graph of `module`: input `obs` like `example` `[1, obs]`, output `action`, weights inline."""
+    with _quiet():
         program = torch.onnx.export(
             module,
             (torch.from_numpy(example),),
@@ -139,8 +142,7 @@ def to_onnx(module: torch.nn.Module, example: np.ndarray, metadata: dict[str, st
             verbose=False,
         )
         assert program is not None
-        program.save(buffer)
-    model = onnx.load_from_string(buffer.getvalue())
+        model = copy.deepcopy(program.model_proto)
     del model.metadata_props[:]
     for node in model.graph.node:
         # Stack traces of the exporting machine: paths do not belong into a bundle.
@@ -182,7 +184,8 @@ def _expected(step: torch.nn.Module, obs: np.ndarray, actions: int) -> tuple[np.
         double = copy.deepcopy(step).double()(flat.double())
     if single.shape != (len(flat), actions):
         raise ExportError(
-            f"the network gives {tuple(single.shape)} for {len(flat)} observations, the manifest has {actions} actions"
+            f"the network gives {tuple(single.shape)} for {len(flat)} observations, "
+            f"the manifest has {actions} actions"
         )
     if not bool(torch.isfinite(double).all()):
         raise ExportError("the network's output is not finite on the parity observations")
@@ -190,7 +193,9 @@ def _expected(step: torch.nn.Module, obs: np.ndarray, actions: int) -> tuple[np.
     atol = max(1e-6, 8.0 * float(error.max()))
     if atol > 1e-3:
         worst = int(error.max(dim=0).values.argmax())
-        raise ExportError(f"ill-conditioned network: float32 differs from float64 by {float(error.max()):.2g} in output {worst}")
+        raise ExportError(
+            f"ill-conditioned network: output {worst} differs by {float(error.max()):.2g} from float64"
+        )
     return np.ascontiguousarray(single.numpy()).reshape(*obs.shape[:2], actions), atol
 
 
@@ -250,27 +255,32 @@ def _provenance() -> dict[str, Any]:
         "torch": torch.__version__,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
-        status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True)
-        record |= {"git": head.stdout.strip(), "dirty": bool(status.stdout.strip())}
-    except (OSError, subprocess.SubprocessError):
-        pass  # not in a repository
+    with contextlib.suppress(OSError, subprocess.SubprocessError):  # not in a repository
+        record |= {"git": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
     return record
 
 
-class _quiet:
-    """Keeps torch's exporter from printing its progress."""
+def _git(*args: str) -> str:
+    done = subprocess.run(["git", *args], capture_output=True, text=True, timeout=5, check=True)
+    return done.stdout.strip()
 
-    def __enter__(self) -> None:
-        self._stdout, sys.stdout = sys.stdout, io.StringIO()
 
-    def __exit__(self, *_: object) -> None:
-        sys.stdout = self._stdout
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch's exporter from printing its progress and what else it could have exported."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
-    """Writes the trained policy of a run as the bundle `path`; half of its vectors are observations of the run.
+    """Writes the trained policy of a run as the bundle `path`; half of its vectors are observations of it.
 
     Raises:
         ValueError: no run, or a task without a robot.
@@ -280,7 +290,9 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
 
     config, agent, steps = load_agent(run_dir)
     if config.task.startswith(GYM_PREFIX):
-        raise ExportError(f"{config.task} has no robot: a bundle needs joints and limits; export its graph with --onnx")
+        raise ExportError(
+            f"{config.task} has no robot: a bundle needs joints and limits; export its graph with --onnx"
+        )
     task = make_task(config.task)
     env = make(config.task, 16, seed=config.eval_seed + 1)
     seen = [env.reset()]
@@ -305,7 +317,7 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
 
 
 def export_onnx(run_dir: str | Path, path: str | Path) -> Path:
-    """Writes the graph of a run's policy alone, for any ONNX tool. The graph ends at the normalised action."""
+    """Writes the graph of a run's policy alone, for any ONNX tool; it ends at the normalised action."""
     from cadenza.train import load_agent
 
     _, agent, _ = load_agent(run_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cadenza.algos.symphony import SymphonyConfig
+from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.evaluate import Evaluation
 from cadenza.train import TrainConfig
 

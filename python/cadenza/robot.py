@@ -170,9 +170,8 @@ class Robot:
 
 
 def robots_dir() -> Path:
-    """Folder of the shipped robots: inside the wheel, else the repository's `robots/`."""
-    packed = Path(__file__).parent / "robots"
-    return packed if packed.is_dir() else Path(__file__).parents[2] / "robots"
+    """Folder of the shipped robots."""
+    return Path(__file__).parent / "robots"
 
 
 def robot_names() -> list[str]:

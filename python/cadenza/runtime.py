@@ -4,6 +4,9 @@ The loop owns its thread, its state and its clock; Python holds a handle. No Pyt
 control thread.
 """
 
+# MuJoCo comes without type stubs
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json
@@ -118,14 +121,15 @@ class Report:
         ended: why it ended, in words.
         level: level of the safety ladder at the end.
         ticks: commands made.
-        faults: `{"tick", "reason", "subject", "value", "limit", "level"}` for each fault, in order;
-            the subject is a joint or a monitor.
+        faults: `{"tick", "reason", "subject", "value", "limit", "level"}` for each fault, in order; the
+            subject is a joint or a monitor.
         stats: stage → count and percentiles in µs, deadlines missed, rate.
         rt: what the operating system granted.
         record: log path, records written and dropped, error if any.
         monitors: per monitor: verdicts, smallest robustness, trips.
         table: the same as a text table.
         exit_code: 0 ended as it should, 1 a fault or motors that did not come on, 70 a panic of the loop.
+        armed_s: time from the start of the loop to the motors' coming on, s; `None` when they did not.
     """
 
     ended: str
@@ -138,6 +142,7 @@ class Report:
     monitors: list[dict[str, Any]] = field(default_factory=list)
     table: str = ""
     exit_code: int = 0
+    armed_s: float | None = None
 
     @classmethod
     def _of(cls, text: str) -> Report:

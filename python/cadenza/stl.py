@@ -1,7 +1,7 @@
 """Signal Temporal Logic: what a trajectory must do and when, and by how much it does.
 
-One engine (Rust) serves logs, rollouts and the running robot; offline and streaming give the same numbers. Time is
-discrete: one step is one sample. Bare bounds are steps, bounds with units (`2s`, `500ms`) need `dt`.
+One engine (Rust) serves logs, rollouts and the running robot; offline and streaming give the same numbers.
+Time is discrete: one step is one sample. Bare bounds are steps, bounds with units (`2s`, `500ms`) need `dt`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from numpy.typing import ArrayLike
 from cadenza import _native
 from cadenza._native import Formula, StlError
 
-__all__ = ["Formula", "Monitor", "StlError", "Verdict", "parse", "parse_spec", "robustness", "robustness_trace"]
+__all__ = [
+    "Formula",
+    "Monitor",
+    "StlError",
+    "Verdict",
+    "parse",
+    "parse_spec",
+    "robustness",
+    "robustness_trace",
+]
 
 
 def parse(
@@ -31,7 +40,8 @@ def parse(
         until: `"exclusive"` or `"inclusive"`: what a plain `U`, `S`, `R` or `W` means.
 
     Raises:
-        StlError: the text is refused; it carries `start`, `end`, `line`, `column` and shows the place with a caret.
+        StlError: the text is refused; it carries `start`, `end`, `line`, `column` and shows the place with a
+            caret.
     """
     return _native.parse_formula(text, None if signals is None else list(signals), dt, until)
 
@@ -42,7 +52,11 @@ def parse_spec(text: str, *, dt: float | None = None, until: str = "exclusive") 
 
 
 def robustness(
-    formula: Formula, x: ArrayLike | Mapping[str, ArrayLike], *, params: Mapping[str, float] | None = None, at: int = 0
+    formula: Formula,
+    x: ArrayLike | Mapping[str, ArrayLike],
+    *,
+    params: Mapping[str, float] | None = None,
+    at: int = 0,
 ) -> Any:
     """Robustness at instant `at`: a scalar for one trace, `[N]` for a batch.
 
@@ -68,7 +82,7 @@ def robustness(
 def robustness_trace(
     formula: Formula, x: ArrayLike | Mapping[str, ArrayLike], *, params: Mapping[str, float] | None = None
 ) -> np.ndarray:
-    """Robustness at every instant: `[T]` for one trace, `[N, T]` for a batch. Windows are cut at the trace's end."""
+    """Robustness at every instant: `[T]` for one trace, `[N, T]` for a batch; windows end with the trace."""
     array, single = _traces(formula, x)
     evaluate = formula.robustness_trace32 if array.dtype == np.float32 else formula.robustness_trace
     rho = evaluate(array, dict(params or {}))
@@ -98,7 +112,9 @@ def _traces(formula: Formula, x: ArrayLike | Mapping[str, ArrayLike]) -> tuple[n
     if single:
         array = array[None]
     if array.ndim != 3 or array.shape[2] != len(formula.signals):
-        raise ValueError(f"samples have shape {list(np.shape(array))}, expected [N, T, {len(formula.signals)}]")
+        raise ValueError(
+            f"samples have shape {list(np.shape(array))}, expected [N, T, {len(formula.signals)}]"
+        )
     return np.ascontiguousarray(array), single
 
 

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from cadenza.algos import Algorithm, EnvInfo, TrainingDiverged
-from cadenza.algos.symphony import Symphony, SymphonyConfig
+from cadenza.algos.symphony import Symphony
+from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.checkpoint import CheckpointError, save_checkpoint
 from cadenza.evaluate import Evaluation, evaluate
 from cadenza.progress import ProgressMode, make_progress

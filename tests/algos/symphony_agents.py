@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from cadenza.algos.symphony import Symphony
 from cadenza.algos.symphony_config import SymphonyConfig
 

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reference_symphony import Reference
+from symphony_agents import agent, explore, set_actor_output
+
 from cadenza.algos import EnvInfo
 from cadenza.algos.symphony import Symphony
 from cadenza.algos.symphony_config import PRESETS, SymphonyConfig
 from cadenza.algos.symphony_loss import ALPHA, ascending, node_weights, rehae, rehse, swaddling
 from cadenza.buffer import Batch
 from cadenza.nn import BlockShape, block
-from reference_symphony import Reference
-from symphony_agents import agent, explore, set_actor_output
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "symphony.json").read_text())
 PRECISIONS = [(torch.float64, 0.0, 1e-9), (torch.float32, 5e-5, 1e-7)]

@@ -7,12 +7,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from cadenza.algos import EnvInfo, TrainingDiverged
-from cadenza.algos.symphony import Symphony
-from cadenza.algos.symphony_config import MAX_AUTHORITY, SymphonyConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from symphony_agents import agent, explore, set_actor_output
+
+from cadenza.algos import EnvInfo, TrainingDiverged
+from cadenza.algos.symphony import Symphony
+from cadenza.algos.symphony_config import MAX_AUTHORITY, SymphonyConfig
 
 torch.set_num_threads(1)
 

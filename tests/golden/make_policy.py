@@ -98,12 +98,28 @@ def mlp(activation: type[nn.Module], *, norm: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(32, 6))
 
 
-def write(name: str, net: nn.Module, args: tuple[torch.Tensor, ...], inputs: list[str], outputs: list[str],
-          *, opset: int = 18, dynamo: bool = True) -> None:
+def write(
+    name: str,
+    net: nn.Module,
+    args: tuple[torch.Tensor, ...],
+    inputs: list[str],
+    outputs: list[str],
+    *,
+    opset: int = 18,
+    dynamo: bool = True,
+) -> None:
     """Exports one network and records what onnxruntime computes."""
     path = OUT / f"{name}.onnx"
-    torch.onnx.export(net.eval(), args, path, input_names=inputs, output_names=outputs, opset_version=opset,
-                      dynamo=dynamo, **({"external_data": False, "verbose": False} if dynamo else {}))
+    torch.onnx.export(
+        net.eval(),
+        args,
+        path,
+        input_names=inputs,
+        output_names=outputs,
+        opset_version=opset,
+        dynamo=dynamo,
+        **({"external_data": False, "verbose": False} if dynamo else {}),
+    )
     model = onnx.load(path)
     # Stack traces with paths of this machine, of no use to anybody.
     model.doc_string = ""
@@ -133,8 +149,16 @@ def main() -> None:
     torch.set_num_threads(1)
     OUT.mkdir(exist_ok=True)
     row = torch.zeros
-    activations = {"relu": nn.ReLU, "elu": nn.ELU, "tanh": nn.Tanh, "silu": nn.SiLU, "gelu": nn.GELU,
-                   "softplus": nn.Softplus, "mish": nn.Mish, "selu": nn.SELU}
+    activations = {
+        "relu": nn.ReLU,
+        "elu": nn.ELU,
+        "tanh": nn.Tanh,
+        "silu": nn.SiLU,
+        "gelu": nn.GELU,
+        "softplus": nn.Softplus,
+        "mish": nn.Mish,
+        "selu": nn.SELU,
+    }
     for name, activation in activations.items():
         write(f"mlp_{name}", mlp(activation), (row(1, 16),), ["obs"], ["action"])
     write("mlp_norm", mlp(nn.ELU, norm=True), (row(1, 16),), ["obs"], ["action"])

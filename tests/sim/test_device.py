@@ -11,6 +11,7 @@ from typing import Any
 import mujoco
 import numpy as np
 import pytest
+
 from cadenza.sim.device import sim_handles
 
 XML = """

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from cadenza.algos import EnvInfo, TrainingDiverged
 from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.algos.symphony_loss import ALPHA, CRITICS, Losses, LossPass, PolicyPass, node_weights, scalar
 from cadenza.buffer import Batch, FadingReplay
 from cadenza.nn import BlockBatch, BlockShape, block
-from torch import Tensor, nn
 
 STATE_FORMAT = 1
 BETA1, BETA2, ADAM_EPS, WEIGHT_DECAY = ALPHA, 0.995, 1e-8, 0.01

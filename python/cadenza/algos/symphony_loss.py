@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from cadenza.buffer import Batch
 from cadenza.nn import BlockBatch, BlockShape
-from torch import Tensor
 
 CRITICS = 3
 ALPHA = (math.sqrt(5.0) - 1.0) / 2.0

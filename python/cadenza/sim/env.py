@@ -152,7 +152,7 @@ class RobotEnvironment:
         out = np.zeros((self.n, self.obs_size), np.float32) if out is None else out
         self._observation.step(
             self.sim.q, self.sim.dq, self.sim.tau, self._user, self._action, self._actions.target,
-            self._elapsed * self.dt, out, ids,
+            np.multiply(self._elapsed, self.dt, dtype=np.float64), out, ids,
         )  # fmt: skip
         return out
 

@@ -88,8 +88,8 @@ class ReachArm6:
             term("last_action", "last_action", 6),
         ]
         reach = max(c.radius)
-        side = reach * math.sin(min(c.azimuth, math.pi / 2))
-        front = [min(c.radius) * math.cos(c.azimuth), reach]
+        side = math.ceil(reach * math.sin(min(c.azimuth, math.pi / 2)) * 1e3) / 1e3
+        front = [round(min(c.radius) * math.cos(c.azimuth), 6), reach]
         manifest |= {
             "observation": {"size": sum(t["size"] for t in terms), "interleave": "term", "terms": terms},
             "action": {

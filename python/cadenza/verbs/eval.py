@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--episodes", type=int, default=50, help="episodes (50)")
-    parser.add_argument("--seed", type=int, help="seed of the starts; the run's own evaluation seed when not given")
+    parser.add_argument("--seed", type=int, help="seed of the starts; the run's own when not given")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)
     if options.episodes < 1:
@@ -42,5 +42,5 @@ def main(argv: list[str]) -> int:
     print(f"  length           {result.length:.1f} steps")
     print(f"  mean |Δu|        {result.action_change:.4f}")
     print(f"  jerk             {result.jerk:.4g} 1/s³ (root mean square)")
-    print(f"  high frequency   {result.high_frequency:.4f} of the action's power above a quarter of the policy rate")
+    print(f"  high frequency   {result.high_frequency:.4f} of the power, above a quarter of the policy rate")
     return 0

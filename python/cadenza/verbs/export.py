@@ -24,7 +24,10 @@ def main(argv: list[str]) -> int:
     if options.out is not None:
         report = export_run(options.run, options.out)
         print(f"{report.path}: {report.bytes} bytes, id {report.id[:16]}")
-        print(f"  parity {report.vectors} vectors, largest difference {report.max_difference:.2e} (allowed {report.atol:.0e} + 1e-5·|y|)")
+        print(
+            f"  parity {report.vectors} vectors, largest difference {report.max_difference:.2e} "
+            f"(allowed {report.atol:.0e} + 1e-5·|y|)"
+        )
         print(f"  operators {', '.join(report.operators)}")
     if options.onnx is not None:
         print(export_onnx(options.run, options.onnx))

@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
     """Runs `cadenza resume …`."""
     parser = argparse.ArgumentParser(
         prog="cadenza resume",
-        description="Go on with a run from its last checkpoint, with the numbers of a run that was never stopped.",
+        description="Go on with a run from its last checkpoint, as if it had never been stopped.",
         epilog="example: cadenza resume runs/reach --steps 50000",
     )
     parser.add_argument("run", type=Path, help="run folder")

@@ -18,14 +18,17 @@ def main(argv: list[str]) -> int:
     )
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("list", help="names, joints, rates", epilog="example: cadenza robots list")
-    check = actions.add_parser("check", help="compare robot.toml and model", epilog="example: cadenza robots check arm6")
+    check = actions.add_parser(
+        "check", help="compare robot.toml and model", epilog="example: cadenza robots check arm6"
+    )
     check.add_argument("robot", nargs="*", help="name or path; all shipped robots when not given")
     check.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)
     if options.action == "list":
         for name in robot_names():
             robot = load_robot(name)
-            print(f"{name:<12} {len(robot.joints):>2} joints · {robot.control_hz:g} Hz · device {robot.native.device}")
+            rate = f"{robot.control_hz:g} Hz"
+            print(f"{name:<12} {len(robot.joints):>2} joints · {rate} · device {robot.native.device}")
         return 0
     findings = {name: load_robot(name).check() for name in options.robot or robot_names()}
     if options.json:

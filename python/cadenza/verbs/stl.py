@@ -12,7 +12,9 @@ from cadenza import stl
 
 def main(argv: list[str]) -> int:
     """Runs `cadenza stl …`; exit code 1 when the formula is violated, 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="cadenza stl", description="Signal Temporal Logic on recorded traces.")
+    parser = argparse.ArgumentParser(
+        prog="cadenza stl", description="Signal Temporal Logic on recorded traces."
+    )
     actions = parser.add_subparsers(dest="action", required=True)
     evaluate = actions.add_parser(
         "eval",
@@ -21,7 +23,9 @@ def main(argv: list[str]) -> int:
         epilog='example: cadenza stl eval "G[0,2s](x > 0.5)" --trace log.csv --dt 0.01',
     )
     evaluate.add_argument("formula", help="STL text, for example G[0,2s](x > 0.5)")
-    evaluate.add_argument("--trace", type=Path, required=True, help="CSV with a header line, or .npz with one array a signal")
+    evaluate.add_argument(
+        "--trace", type=Path, required=True, help="CSV with a header line, or .npz with one array a signal"
+    )
     evaluate.add_argument("--dt", type=float, help="seconds of one sample; needed for bounds with units")
     evaluate.add_argument("--at", type=int, default=0, help="sample at which it is evaluated (0)")
     evaluate.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="value of $NAME")

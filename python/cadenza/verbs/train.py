@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from cadenza.algos.symphony import SymphonyConfig
+from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.recipes import recipe
 from cadenza.train import ALGORITHMS, TrainConfig, TrainResult, train
 
@@ -92,14 +93,19 @@ def summarise(result: TrainResult, out: Path) -> None:
     if result.evaluations:
         step, last = result.evaluations[-1]
         success = "" if last.success is None else f"success {last.success:.2f}, "
-        print(f"evaluation at {step}: {success}return {last.return_mean:.3g} [{last.return_low:.3g}, {last.return_high:.3g}]")
+        interval = f"[{last.return_low:.3g}, {last.return_high:.3g}]"
+        print(f"evaluation at {step}: {success}return {last.return_mean:.3g} {interval}")
     print(f"next: cadenza eval {out} · cadenza export {out} -o policy.cadenza")
 
 
 def _convert(name: str, text: str, like: object) -> object:
+    kinds: dict[type, Callable[[str], object]] = {
+        bool: lambda text: {"true": True, "false": False}[text.lower()],
+        int: int,
+        float: float,
+        str: str,
+    }
     try:
-        if isinstance(like, bool):
-            return {"true": True, "false": False}[text.lower()]
-        return type(like)(text)
+        return kinds[type(like)](text)
     except (KeyError, ValueError):
         raise ValueError(f"--set {name}={text}: {type(like).__name__} wanted") from None

@@ -10,6 +10,9 @@ use pyo3::prelude::*;
 use crate::error;
 use crate::robot::PyRobot;
 
+/// Position and quaternion.
+type Pose<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
+
 /// Poses of a manifest's frames for a robot with a fixed base.
 #[pyclass(name = "Kinematics", module = "cadenza._native")]
 pub(crate) struct PyKinematics {
@@ -38,7 +41,7 @@ impl PyKinematics {
         py: Python<'py>,
         name: &str,
         q: PyReadonlyArray1<'py, f64>,
-    ) -> PyResult<(Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>)> {
+    ) -> PyResult<Pose<'py>> {
         if q.len() != self.joints {
             return Err(PyValueError::new_err(format!("q has {} joints, expected {}", q.len(), self.joints)));
         }

@@ -37,7 +37,7 @@ fn json(report: &Report) -> PyResult<String> {
 }
 
 /// The device that Python names: a simulation, `null`, or `replay:LOG`.
-fn device(device: &Bound<'_, PyAny>, robot: &PyRobot, time: TimeSource) -> PyResult<Box<dyn Device>> {
+fn open(device: &Bound<'_, PyAny>, robot: &PyRobot, time: TimeSource) -> PyResult<Box<dyn Device>> {
     if let Ok(sim) = device.cast::<PySimDevice>() {
         return Ok(Box::new(sim.get().lend(&robot.0, time)?));
     }
@@ -58,12 +58,12 @@ impl PyRuntime {
     fn new(
         bundle: &PyBundle,
         robot: &PyRobot,
-        device_: &Bound<'_, PyAny>,
+        device: &Bound<'_, PyAny>,
         config_json: &str,
     ) -> PyResult<Self> {
         let config: RunConfig = serde_json::from_str(config_json).map_err(error::run)?;
         let time = config.time_source();
-        let device = device(device_, robot, time.clone())?;
+        let device = open(device, robot, time.clone())?;
         let prepared = Prepared::new(&bundle.0, &robot.0, device, time, &config).map_err(error::run)?;
         Ok(Self { prepared: Mutex::new(Some(prepared)) })
     }

@@ -195,8 +195,15 @@ fn a_virtual_run_is_recorded_replayed_and_reported() {
         "run walk.cadenza --robot robot --virtual --seconds 1 --set goal_x=0.5 --set goal_y=-1 --record run.mcap",
     );
     let text = text.code(0);
-    let words =
-        ["parity 8 vectors", "virtual clock", "monitor      fence", "0 violated", "run.mcap", "finished"];
+    let words = [
+        "parity 8 vectors",
+        "virtual clock",
+        "armed        at 0.0",
+        "monitor      fence",
+        "0 violated",
+        "run.mcap",
+        "finished",
+    ];
     for words in words {
         assert!(text.contains(words), "{words}\n{text}");
     }

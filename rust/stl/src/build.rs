@@ -5,15 +5,18 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{ParseError, ParseErrorKind};
+use crate::error::{Error, ParseError, ParseErrorKind};
 use crate::expr::{Arith, Expr, ExprId, Number};
 use crate::formula::{Formula, Inner, Node, NodeId};
-use crate::plan::Plan;
+use crate::parse::nearest;
+use crate::plan::{Plan, below};
 
 /// Deepest nesting of a formula.
 pub(crate) const MAX_DEPTH: u32 = 256;
 /// Most nodes of a formula, written out without sharing.
 pub(crate) const MAX_NODES: u64 = 65_536;
+/// Most nodes and operands of all definitions and properties of a text together.
+const MAX_STORED: usize = 16 * MAX_NODES as usize;
 
 #[derive(Clone, Copy, Default)]
 struct Size {
@@ -51,8 +54,44 @@ pub(crate) struct Builder {
     exprs: Vec<Expr>,
     expr_sizes: Vec<Size>,
     expr_ids: HashMap<Expr, ExprId>,
-    pub(crate) signals: Vec<String>,
-    pub(crate) params: Vec<String>,
+    /// Nodes and operands stored so far.
+    stored: usize,
+    pub(crate) signals: Names,
+    pub(crate) params: Names,
+}
+
+/// Names with their positions, found in constant time: a long text must not take quadratic time.
+#[derive(Default)]
+pub(crate) struct Names {
+    list: Vec<String>,
+    index: HashMap<String, u32>,
+}
+
+impl Names {
+    pub(crate) fn get(&self, name: &str) -> Option<u32> {
+        self.index.get(name).copied()
+    }
+
+    pub(crate) fn get_or_push(&mut self, name: String) -> u32 {
+        let list = &mut self.list;
+        *self.index.entry(name).or_insert_with_key(|name| {
+            list.push(name.clone());
+            list.len() as u32 - 1
+        })
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Names {
+    /// A name that comes twice keeps both places and is found at the first.
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        let mut all = Self::default();
+        for name in names {
+            let next = all.list.len() as u32;
+            all.index.entry(name.as_ref().to_owned()).or_insert(next);
+            all.list.push(name.as_ref().to_owned());
+        }
+        all
+    }
 }
 
 impl Builder {
@@ -67,11 +106,22 @@ impl Builder {
             _ => Size::above(node.operands().iter().map(|n| self.node_sizes[n.index()])),
         };
         self.node_sizes.push(size.check(text, span)?);
+        self.store(1 + node.operands().len(), text, span)?;
         let id = NodeId(self.nodes.len() as u32);
         self.nodes.push(node.clone());
         self.spans.push(span.start as u32..span.end as u32);
         self.node_ids.insert(node, id);
         Ok(id)
+    }
+
+    /// Definitions that are never written out are limited too.
+    fn store(&mut self, count: usize, text: &str, span: &Range<usize>) -> Result<(), ParseError> {
+        self.stored += count;
+        if self.stored > MAX_STORED {
+            let message = format!("more than {MAX_STORED} nodes in all definitions");
+            return Err(ParseError::new(ParseErrorKind::TooLarge, message, text, span.clone()));
+        }
+        Ok(())
     }
 
     /// A conjunction or disjunction, with operands of the same kind spliced in.
@@ -116,6 +166,7 @@ impl Builder {
             }
         }
         self.expr_sizes.push(size.check(text, span)?);
+        self.store(1 + expr.operands().len(), text, span)?;
         let id = ExprId(self.exprs.len() as u32);
         self.exprs.push(expr.clone());
         self.expr_ids.insert(expr, id);
@@ -192,18 +243,18 @@ struct Compact<'a> {
 
 impl<'a> Compact<'a> {
     fn new(from: &'a Builder, declared: bool) -> Self {
-        let count = from.signals.len();
+        let count = from.signals.list.len();
         Self {
             from,
             nodes: Vec::new(),
             spans: Vec::new(),
             exprs: Vec::new(),
-            signals: if declared { from.signals.clone() } else { Vec::new() },
+            signals: if declared { from.signals.list.clone() } else { Vec::new() },
             params: Vec::new(),
             node_map: vec![None; from.nodes.len()],
             expr_map: vec![None; from.exprs.len()],
             signal_map: if declared { (0..count as u32).map(Some).collect() } else { vec![None; count] },
-            param_map: vec![None; from.params.len()],
+            param_map: vec![None; from.params.list.len()],
         }
     }
 
@@ -213,21 +264,10 @@ impl<'a> Compact<'a> {
             return done;
         }
         let node = match &self.from.nodes[id.index()] {
-            Node::Const(value) => Node::Const(*value),
             Node::Predicate { lhs, cmp, rhs } => {
                 Node::Predicate { lhs: self.expr(*lhs), cmp: *cmp, rhs: self.expr(*rhs) }
             }
-            Node::Not(c) => Node::Not(self.node(*c)),
-            Node::And(kids) => Node::And(kids.iter().map(|k| self.node(*k)).collect()),
-            Node::Or(kids) => Node::Or(kids.iter().map(|k| self.node(*k)).collect()),
-            Node::Implies(l, r) => Node::Implies(self.node(*l), self.node(*r)),
-            Node::Iff(l, r) => Node::Iff(self.node(*l), self.node(*r)),
-            Node::Xor(l, r) => Node::Xor(self.node(*l), self.node(*r)),
-            Node::Temporal(op, b, c) => Node::Temporal(*op, *b, self.node(*c)),
-            Node::Step(op, c) => Node::Step(*op, self.node(*c)),
-            Node::Binary(op, e, b, l, r) => Node::Binary(*op, *e, *b, self.node(*l), self.node(*r)),
-            Node::Rise(c) => Node::Rise(self.node(*c)),
-            Node::Fall(c) => Node::Fall(self.node(*c)),
+            other => other.map(|k| self.node(k)),
         };
         let new = NodeId(self.nodes.len() as u32);
         self.nodes.push(node);
@@ -255,10 +295,10 @@ impl<'a> Compact<'a> {
             let new = match expr {
                 Expr::Number(n) => Expr::Number(*n),
                 Expr::Signal(s) => {
-                    Expr::Signal(rename(*s, &mut self.signal_map, &mut self.signals, &self.from.signals))
+                    Expr::Signal(rename(*s, &mut self.signal_map, &mut self.signals, &self.from.signals.list))
                 }
                 Expr::Param(p) => {
-                    Expr::Param(rename(*p, &mut self.param_map, &mut self.params, &self.from.params))
+                    Expr::Param(rename(*p, &mut self.param_map, &mut self.params, &self.from.params.list))
                 }
                 Expr::Neg(e) => Expr::Neg(done(e)),
                 Expr::Binary(op, l, r) => Expr::Binary(*op, done(l), done(r)),
@@ -277,4 +317,62 @@ fn rename(old: u32, map: &mut [Option<u32>], names: &mut Vec<String>, from: &[St
         names.push(from[old as usize].clone());
         names.len() as u32 - 1
     })
+}
+
+/// See [`Formula::normalised`].
+pub(crate) fn normalised(f: &Formula, scales: &[(&str, f64)]) -> Result<Formula, Error> {
+    let mut scale_of = vec![None; f.signals().len()];
+    for (name, scale) in scales {
+        let i = f.signals().iter().position(|s| s == name).ok_or_else(|| Error::Unknown {
+            what: "signal",
+            name: (*name).to_owned(),
+            hint: nearest(name, f.signals().iter().map(String::as_str)),
+        })?;
+        if !(scale.is_finite() && *scale > 0.0) {
+            return Err(Error::Scale { signal: (*name).to_owned(), scale: *scale });
+        }
+        scale_of[i] = Some(*scale);
+    }
+    let text = f.text();
+    let mut b = Builder {
+        signals: f.signals().iter().collect(),
+        params: f.params().iter().collect(),
+        ..Builder::default()
+    };
+    // The expressions are shared already and keep their numbers; what is new comes after them.
+    for expr in f.exprs() {
+        b.expr(expr.clone(), text, &(0..0))?;
+    }
+    let mut map: Vec<NodeId> = Vec::with_capacity(f.nodes().len());
+    for (i, node) in f.nodes().iter().enumerate() {
+        let id = NodeId(i as u32);
+        let span = f.span(id);
+        let new = match node {
+            Node::Predicate { lhs, cmp, rhs } => {
+                let read = below(f.exprs(), [*lhs, *rhs]);
+                let mut found = read.iter().filter_map(|e| match f.exprs()[e.index()] {
+                    Expr::Signal(s) => scale_of[s as usize],
+                    _ => None,
+                });
+                match found.next() {
+                    None => node.clone(),
+                    Some(scale) if found.all(|other| other == scale) => {
+                        let difference = b.expr(Expr::Binary(Arith::Sub, *lhs, *rhs), text, &span)?;
+                        let scale = b.expr(Expr::Number(Number::new(scale)), text, &span)?;
+                        let lhs = b.expr(Expr::Binary(Arith::Div, difference, scale), text, &span)?;
+                        let rhs = b.expr(Expr::Number(Number::new(0.0)), text, &span)?;
+                        Node::Predicate { lhs, cmp: *cmp, rhs }
+                    }
+                    Some(_) => {
+                        let message = "this predicate reads signals of different scales";
+                        return Err(f.error_at(id, ParseErrorKind::Unsupported, message).into());
+                    }
+                }
+            }
+            other => other.map(|k| map[k.index()]),
+        };
+        map.push(b.node(new, text, &span)?);
+    }
+    let labels: Vec<_> = f.0.labels.iter().map(|(id, name)| (map[id.index()], name.clone())).collect();
+    Ok(b.finish(map[f.root().index()], true, &labels, text)?)
 }

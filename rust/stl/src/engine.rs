@@ -3,8 +3,9 @@
 use crate::expr::Expr;
 use crate::plan::{Op, OpId, Plan};
 use crate::predicate;
-use crate::robustness::{Param, Traces};
+use crate::robustness::{Param, Semantics, Traces};
 use crate::scalar::Scalar;
+use crate::smooth;
 use crate::window::{Extremum, Max, Min, Scratch, UNBOUNDED, UntilSpan, lanes, since, sliding, until};
 
 /// Steps per block when predicates are evaluated and traces transposed.
@@ -54,6 +55,14 @@ pub(crate) struct Job<'a, S> {
     pub(crate) layout: Layout,
     /// Whether every operation keeps a buffer of its own, so that all values can be read afterwards.
     pub(crate) keep: bool,
+    pub(crate) semantics: Semantics,
+}
+
+impl<S> Job<'_, S> {
+    /// The buffer of an operation.
+    fn slot(&self, op: usize) -> usize {
+        if self.keep { op } else { self.plan.slots[op] as usize }
+    }
 }
 
 /// Where results lie: `out[trace · per_trace + output · per_output + instant − first instant]`.
@@ -75,7 +84,8 @@ pub(crate) fn run<S: Scalar>(job: &Job<S>, first: usize, out: &mut [S], room: &m
     if job.x.lengths.is_some() {
         out.fill(S::NAN);
     }
-    let per_tile = lanes_of::<S>();
+    let smooth = job.semantics != Semantics::True;
+    let per_tile = if smooth { 1 } else { lanes_of::<S>() };
     let mut first_nan: Option<usize> = None;
     for (i, out) in out.chunks_mut(per_tile * job.layout.per_trace).enumerate() {
         let used = out.len() / job.layout.per_trace;
@@ -169,17 +179,49 @@ impl<S: Scalar> Room<S> {
     pub(crate) fn value(&self, op: OpId, t: i64) -> S {
         self.buffers[op as usize][(t - self.ranges[op as usize].0) as usize]
     }
+
+    /// The instants of an operation that were read.
+    pub(crate) fn range(&self, op: OpId) -> Range {
+        self.ranges[op as usize]
+    }
 }
 
-/// Evaluates one trace and keeps the values of all operations in `room`; its result, NaN if one was read.
-pub(crate) fn run_kept<S: Scalar>(job: &Job<S>, trace: usize, room: &mut Room<S>) -> S {
-    let mut result = S::NAN;
-    let mut nan = false;
-    evaluate(job, &Tile::<1>::new(&job.x, trace, 1), room, |_, _, values, kind| match kind {
-        Output::Flags => nan = values[0][0] > S::ZERO,
-        _ => result = values[0][0],
+/// Evaluates one trace and keeps the values of all operations in `room`; hands over the result at each instant
+/// of the job, NaN if one was read.
+pub(crate) fn run_kept<S: Scalar>(job: &Job<S>, trace: usize, room: &mut Room<S>, results: &mut [S]) {
+    let tile = Tile::<1>::new(&job.x, trace, 1);
+    let mut flagged = false;
+    evaluate(job, &tile, room, |_, _, values, kind| {
+        for (result, value) in results.iter_mut().zip(values) {
+            match kind {
+                Output::Flags if value[0] > S::ZERO => *result = S::NAN,
+                Output::Flags => {}
+                _ => *result = value[0],
+            }
+        }
+        flagged |= kind == Output::Flags;
     });
-    if nan { S::NAN } else { result }
+    if flagged {
+        // The flags took the place of the values.
+        operations(job, &tile, room, Pass::Values);
+    }
+}
+
+/// One pass over all operations that are read; true if a predicate was NaN.
+#[inline(always)]
+fn operations<S: Scalar, const L: usize>(
+    job: &Job<S>,
+    tile: &Tile<L>,
+    room: &mut Room<S>,
+    pass: Pass,
+) -> bool {
+    let mut nan = false;
+    for i in 0..job.plan.ops.len() {
+        if room.ranges[i].0 <= room.ranges[i].1 {
+            nan |= operation(job, tile, room, i, pass);
+        }
+    }
+    nan
 }
 
 /// The traces of one tile; unused lanes repeat the last trace.
@@ -232,19 +274,14 @@ pub(crate) fn evaluate<S: Scalar, const L: usize>(
     mut sink: impl FnMut(usize, Range, &[[S; L]], Output),
 ) {
     prepare(job, tile, room);
-    let keep = job.keep;
     let mut nan = false;
     for pass in [Pass::Values, Pass::Flags] {
         if pass == Pass::Flags && !nan {
             break;
         }
-        for i in 0..job.plan.ops.len() {
-            if room.ranges[i].0 <= room.ranges[i].1 {
-                nan |= operation(job, tile, room, i, pass, keep);
-            }
-        }
+        nan |= operations(job, tile, room, pass);
         for (position, (op, negated)) in job.outputs.iter().enumerate() {
-            let slot = if keep { *op as usize } else { job.plan.slots[*op as usize] as usize };
+            let slot = job.slot(*op as usize);
             let (lo, hi) = room.ranges[*op as usize];
             let (from, to) = (job.range.0.max(lo), job.range.1.min(hi));
             if from > to {
@@ -301,9 +338,8 @@ fn operation<S: Scalar, const L: usize>(
     room: &mut Room<S>,
     i: usize,
     pass: Pass,
-    keep: bool,
 ) -> bool {
-    let slot = |op: usize| if keep { op } else { job.plan.slots[op] as usize };
+    let slot = |op: usize| job.slot(op);
     let op = &job.plan.ops[i];
     let (lo, hi) = room.ranges[i];
     let count = (hi - lo + 1) as usize;
@@ -323,6 +359,14 @@ fn operation<S: Scalar, const L: usize>(
     };
     let mut scratch =
         Scratch { suffix: suffix.as_chunks_mut::<L>().0, joined: joined.as_chunks_mut::<L>().0 };
+    if job.semantics != Semantics::True && !flags && smooth::applies(op) {
+        smooth::evaluate(op, job.semantics, tile.longest() as i64 - 1, lo, out.as_flattened_mut(), |k, t| {
+            let (values, first) = kid(k);
+            values[(t - first) as usize][0]
+        });
+        room.buffers[slot(i)] = buffer;
+        return false;
+    }
     match op {
         Op::Const(value) => {
             let value = if *value && !flags { S::INFINITY } else { S::NEG_INFINITY };

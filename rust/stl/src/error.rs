@@ -187,6 +187,14 @@ pub enum Error {
         /// The refused value.
         value: f64,
     },
+    /// A scale that is not finite and positive.
+    #[error("the scale of {signal} must be finite and positive, got {scale}")]
+    Scale {
+        /// The signal.
+        signal: String,
+        /// The refused scale.
+        scale: f64,
+    },
     /// A declared signal range that is empty or NaN.
     #[error("range of {signal} is [{lo}, {hi}]")]
     Range {
@@ -206,6 +214,24 @@ pub enum Error {
         bytes: usize,
         /// The limit.
         limit: usize,
+    },
+    /// A sharpness that is not finite and positive.
+    #[error("beta must be finite and positive, got {beta}")]
+    Beta {
+        /// The refused value.
+        beta: f64,
+    },
+    /// A δ outside its range.
+    #[error("variable {variable} has δ = {delta}, outside {min}..={max}")]
+    Delta {
+        /// Index of the variable.
+        variable: usize,
+        /// The refused δ.
+        delta: i64,
+        /// Least δ.
+        min: i64,
+        /// Greatest δ.
+        max: i64,
     },
     /// The formula itself cannot be used this way.
     #[error(transparent)]

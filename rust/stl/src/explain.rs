@@ -42,7 +42,9 @@ pub(crate) fn explain<S: Scalar>(
     trace: usize,
     room: &mut Room<S>,
 ) -> Explanation<S> {
-    let robustness = run_kept(job, trace, room);
+    let mut result = [S::NAN];
+    run_kept(job, trace, room, &mut result);
+    let robustness = result[0];
     let start = (job.plan.root() as OpId, job.range.0);
     let mut found = Explanation {
         robustness,

@@ -122,12 +122,12 @@ impl Expr {
 
 /// Minimum that keeps NaN, unlike `f32::min`.
 #[inline(always)]
-fn nan_min<S: Scalar>(a: S, b: S) -> S {
+pub(crate) fn nan_min<S: Scalar>(a: S, b: S) -> S {
     if a.is_nan() || a < b { a } else { b }
 }
 
 #[inline(always)]
-fn nan_max<S: Scalar>(a: S, b: S) -> S {
+pub(crate) fn nan_max<S: Scalar>(a: S, b: S) -> S {
     if a.is_nan() || a > b { a } else { b }
 }
 

@@ -156,6 +156,24 @@ impl Node {
         }
     }
 
+    /// The same node over other operands.
+    pub(crate) fn map(&self, mut to: impl FnMut(NodeId) -> NodeId) -> Node {
+        match self {
+            Node::Const(_) | Node::Predicate { .. } => self.clone(),
+            Node::Not(c) => Node::Not(to(*c)),
+            Node::And(kids) => Node::And(kids.iter().map(|k| to(*k)).collect()),
+            Node::Or(kids) => Node::Or(kids.iter().map(|k| to(*k)).collect()),
+            Node::Implies(l, r) => Node::Implies(to(*l), to(*r)),
+            Node::Iff(l, r) => Node::Iff(to(*l), to(*r)),
+            Node::Xor(l, r) => Node::Xor(to(*l), to(*r)),
+            Node::Temporal(op, b, c) => Node::Temporal(*op, *b, to(*c)),
+            Node::Step(op, c) => Node::Step(*op, to(*c)),
+            Node::Binary(op, e, b, l, r) => Node::Binary(*op, *e, *b, to(*l), to(*r)),
+            Node::Rise(c) => Node::Rise(to(*c)),
+            Node::Fall(c) => Node::Fall(to(*c)),
+        }
+    }
+
     /// Steps that the node itself reads ahead of its operands; `None` when unbounded.
     pub(crate) fn ahead(&self) -> Option<u32> {
         match self {
@@ -264,6 +282,15 @@ impl Formula {
     /// The `let` name of a node.
     pub fn label(&self, id: NodeId) -> Option<&str> {
         self.0.labels.iter().find(|(n, _)| *n == id).map(|(_, l)| l.as_str())
+    }
+
+    /// The formula with each predicate that reads a signal of `scales` divided by that signal's scale, so that
+    /// conjuncts in different units compare: `f > g` becomes `(f - g) / scale > 0`.
+    ///
+    /// # Errors
+    /// An unknown signal, a scale that is not finite and positive, a predicate of signals with different scales.
+    pub fn normalised(&self, scales: &[(&str, f64)]) -> Result<Formula, Error> {
+        crate::build::normalised(self, scales)
     }
 
     /// Bytes of [`Formula::text`] that a node was first written in.

@@ -49,9 +49,9 @@ impl Layout {
                     reach = reach.map(|r: u64| r.max((-lo).max(0) as u64));
                 }
             }
-            if late_ops[root] || f.history().is_none() {
-                reach = None;
-            }
+            // A value that is read there may itself be NaN from anywhere in its history.
+            let history = f.history().filter(|_| !late_ops[root]);
+            reach = history.and_then(|h| reach.map(|r| r + u64::from(h)));
             pending = if late_ops[root] { 1 } else { delays[root].max(1) as usize };
         }
         let rings: Vec<usize> = lags.iter().map(|lag| *lag as usize + 1).collect();

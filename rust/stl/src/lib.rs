@@ -15,6 +15,8 @@
 //!   [`Monitor::set_param`] and [`Monitor::reset`] touch no heap, take no lock and do not panic. Without
 //!   intervals an update costs at most a few operations per node, whatever the windows; with intervals it costs
 //!   up to the sum of the horizons.
+//! - [`breakdown`] and [`node_values`] are as [`robustness`]; [`explain`], [`gradient`] and [`decompose`] allocate their
+//!   results and fail on what they document, never by panic.
 //! - NaN is never lost: a result is NaN (a verdict [`Truth::Fault`]) exactly if a predicate value that it reads is.
 //!
 //! # Example
@@ -50,32 +52,40 @@
 mod bounds;
 mod build;
 mod cell;
+mod decompose;
 mod engine;
 mod error;
 mod explain;
 mod expr;
 mod formula;
+mod gradient;
 mod interval;
 mod layout;
 mod lex;
 mod monitor;
+mod nnf;
 mod parse;
 mod plan;
 mod predicate;
 mod print;
 mod robustness;
 mod scalar;
+mod smooth;
 mod step;
 mod window;
 
+pub use decompose::{
+    Allocation, Branch, Chain, DecomposeOptions, Goal, Hold, Reach, Region, Time, Variable, Visit, decompose,
+};
 pub use error::{Error, ParseError, ParseErrorKind, SampleError};
 pub use explain::Explanation;
 pub use expr::{Arith, Expr, ExprId, Func, Number};
 pub use formula::{Binary, Bounds, Cmp, Endpoint, Formula, Node, NodeId, ParamId, Step, Temporal};
+pub use gradient::{Instants, gradient};
 pub use monitor::{At, Closed, Interval, Monitor, MonitorOptions, Truth, Verdict};
 pub use parse::{ParseOptions, parse_file};
 pub use robustness::{
-    End, Nan, Options, Param, Params, Traces, Workspace, breakdown, explain, node_values, robustness,
-    robustness_trace,
+    End, Nan, Options, Param, Params, Semantics, Traces, Workspace, breakdown, explain, node_values,
+    robustness, robustness_trace,
 };
 pub use scalar::Scalar;

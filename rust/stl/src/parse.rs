@@ -1,6 +1,7 @@
 //! Text to formula: one Pratt parser whose items are typed (number or truth value), so that `(x) > 0` and
 //! `(x > 0)` both read as they should.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::build::{Builder, MAX_DEPTH};
@@ -51,10 +52,11 @@ pub fn parse_file(text: &str, o: &ParseOptions) -> Result<Vec<(String, Formula)>
         return Ok(vec![(String::new(), p.finish(root)?)]);
     }
     let mut roots: Vec<(String, NodeId)> = Vec::new();
+    let mut names = HashSet::new();
     while p.at_word("spec") {
         p.advance()?;
         let (name, span) = p.name("property")?;
-        if roots.iter().any(|(n, _)| *n == name) {
+        if !names.insert(name.clone()) {
             return Err(*p.error_at(Kind::Syntax, format!("property `{name}` is defined twice"), span));
         }
         p.expect(":")?;
@@ -71,7 +73,7 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>)
     candidates
         .map(|c| (edit_distance(name, c), c))
         .filter(|(d, _)| *d <= 2)
-        .min_by_key(|(d, _)| *d)
+        .min()
         .map_or_else(String::new, |(_, c)| format!(", did you mean `{c}`?"))
 }
 
@@ -144,7 +146,7 @@ pub(crate) struct Parser<'a> {
     /// End of the token before `span`.
     last: usize,
     nesting: u32,
-    lets: Vec<(String, NodeId)>,
+    lets: HashMap<String, NodeId>,
     b: Builder,
 }
 
@@ -164,13 +166,15 @@ impl<'a> Parser<'a> {
             return Err(Box::new(ParseError::new(Kind::TooLarge, message, text, 0..0)));
         }
         let mut b = Builder::default();
-        b.signals = o.signals.unwrap_or_default().iter().map(|s| (*s).to_owned()).collect();
+        b.signals = o.signals.unwrap_or_default().iter().collect();
         let (token, span) = lex::token(text, 0)?;
-        Ok(Self { text, o, token, span, last: 0, nesting: 0, lets: Vec::new(), b })
+        Ok(Self { text, o, token, span, last: 0, nesting: 0, lets: HashMap::new(), b })
     }
 
     fn finish(&self, root: NodeId) -> Result<Formula, ParseError> {
-        let labels: Vec<_> = self.lets.iter().map(|(name, id)| (*id, name.clone())).collect();
+        let mut labels: Vec<_> = self.lets.iter().map(|(name, id)| (*id, name.clone())).collect();
+        // Two names of one node: the first in the alphabet, not in the hash table.
+        labels.sort_unstable();
         self.b.finish(root, self.o.signals.is_some(), &labels, self.text)
     }
 
@@ -244,16 +248,16 @@ impl<'a> Parser<'a> {
         while self.at_word("let") {
             self.advance()?;
             let (name, span) = self.name("definition")?;
-            if self.lets.iter().any(|(n, _)| *n == name) {
+            if self.lets.contains_key(&name) {
                 return Err(self.error_at(Kind::Syntax, format!("`{name}` is defined twice"), span));
             }
-            if self.b.signals.contains(&name) {
+            if self.b.signals.get(&name).is_some() {
                 return Err(self.error_at(Kind::Syntax, format!("`{name}` is already a signal"), span));
             }
             self.expect("=")?;
             let id = self.truth(level::IFF)?;
             self.expect(";")?;
-            self.lets.push((name, id));
+            self.lets.insert(name, id);
         }
         Ok(())
     }
@@ -444,7 +448,7 @@ impl<'a> Parser<'a> {
             }
             Token::Param(name) => {
                 self.advance()?;
-                let index = position_or_push(&mut self.b.params, name);
+                let index = self.b.params.get_or_push(name);
                 self.leaf(Expr::Param(index), &span)
             }
             Token::Word(word) => {
@@ -534,7 +538,7 @@ impl<'a> Parser<'a> {
             };
             return self.call(func, span);
         }
-        if let Some((_, id)) = self.lets.iter().find(|(n, _)| *n == word) {
+        if let Some(id) = self.lets.get(&word) {
             return Ok(Item::Truth(*id));
         }
         self.signal(word, &span)
@@ -565,11 +569,11 @@ impl<'a> Parser<'a> {
 
     fn signal(&mut self, name: String, span: &Range<usize>) -> Res<Item> {
         let index = match self.o.signals {
-            None => position_or_push(&mut self.b.signals, name),
-            Some(declared) => match declared.iter().position(|s| *s == name) {
-                Some(i) => i as u32,
+            None => self.b.signals.get_or_push(name),
+            Some(declared) => match self.b.signals.get(&name) {
+                Some(i) => i,
                 None => {
-                    let lets = self.lets.iter().map(|(n, _)| n.as_str());
+                    let lets = self.lets.keys().map(String::as_str);
                     let hint = nearest(&name, declared.iter().copied().chain(lets));
                     return Err(self.error_at(
                         Kind::UnknownSignal,
@@ -581,12 +585,4 @@ impl<'a> Parser<'a> {
         };
         self.leaf(Expr::Signal(index), span)
     }
-}
-
-fn position_or_push(names: &mut Vec<String>, name: String) -> u32 {
-    let found = names.iter().position(|n| *n == name);
-    found.unwrap_or_else(|| {
-        names.push(name);
-        names.len() - 1
-    }) as u32
 }

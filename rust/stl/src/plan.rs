@@ -125,7 +125,8 @@ fn slots(ops: &[Op]) -> Vec<u32> {
     slots
 }
 
-fn below(exprs: &[Expr], roots: [ExprId; 2]) -> Box<[ExprId]> {
+/// Expressions below two others, operands first.
+pub(crate) fn below(exprs: &[Expr], roots: [ExprId; 2]) -> Box<[ExprId]> {
     let mut found: Vec<ExprId> = Vec::new();
     let mut open = roots.to_vec();
     let mut seen = std::collections::HashSet::new();

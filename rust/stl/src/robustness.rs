@@ -61,6 +61,25 @@ pub enum Nan {
     Raise,
 }
 
+/// What minimum and maximum are. The smooth ones take β > 0 and approach the true ones as β grows; they are
+/// computed directly, at a cost of O(window) per sample (until: O(window²)).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Semantics {
+    /// Minimum and maximum.
+    #[default]
+    True,
+    /// ln Σ e^{βy} / β: between the maximum and the maximum + ln(n)/β.
+    LogSumExp {
+        /// Sharpness.
+        beta: f64,
+    },
+    /// Σ y e^{βy} / Σ e^{βy}: at most the maximum.
+    Softmax {
+        /// Sharpness.
+        beta: f64,
+    },
+}
+
 /// How to evaluate.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -68,20 +87,22 @@ pub struct Options {
     pub end: End,
     /// NaN.
     pub nan: Nan,
+    /// Minimum and maximum, true or smooth.
+    pub semantics: Semantics,
     /// Threads, at least 1; the results do not depend on it. With 1 a warm call allocates nothing.
     pub threads: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { end: End::default(), nan: Nan::default(), threads: 1 }
+        Self { end: End::default(), nan: Nan::default(), semantics: Semantics::True, threads: 1 }
     }
 }
 
 /// Reusable memory. It grows to what the largest call needed and keeps that.
 #[derive(Default)]
 pub struct Workspace<S> {
-    rooms: Vec<Room<S>>,
+    pub(crate) rooms: Vec<Room<S>>,
 }
 
 impl<S: Scalar> Workspace<S> {
@@ -130,7 +151,7 @@ pub fn breakdown<S: Scalar>(
 /// decides it. Among equals the earliest instant and the leftmost operand are named.
 ///
 /// # Errors
-/// As [`robustness`].
+/// As [`robustness`]. Always of the true semantics.
 pub fn explain<S: Scalar>(
     f: &Formula,
     x: Traces<S>,
@@ -144,17 +165,31 @@ pub fn explain<S: Scalar>(
     w.rooms.resize_with(w.rooms.len().max(1), Room::default);
     let range = (i64::from(at), i64::from(at));
     let layout = Layout { per_trace: 1, per_output: 1, horizon: 0 };
-    let job =
-        Job { plan: &f.0.plan, exprs: &f.0.exprs, x, params, outputs: &root(f), range, layout, keep: true };
+    let job = Job {
+        plan: &f.0.plan,
+        exprs: &f.0.exprs,
+        x,
+        params,
+        outputs: &root(f),
+        range,
+        layout,
+        keep: true,
+        semantics: Semantics::True,
+    };
     Ok((0..x.n).map(|trace| crate::explain::explain(f, &job, trace, &mut w.rooms[0])).collect())
 }
 
-fn root(f: &Formula) -> [(OpId, bool); 1] {
+pub(crate) fn root(f: &Formula) -> [(OpId, bool); 1] {
     [(f.0.plan.root() as OpId, false)]
 }
 
 /// Every trace has a value at `at`.
-fn check_instant<S: Scalar>(f: &Formula, x: &Traces<S>, at: u32, o: &Options) -> Result<(), Error> {
+pub(crate) fn check_instant<S: Scalar>(
+    f: &Formula,
+    x: &Traces<S>,
+    at: u32,
+    o: &Options,
+) -> Result<(), Error> {
     for trace in 0..x.n {
         let length = x.length(trace);
         if at as usize >= length {
@@ -227,11 +262,16 @@ pub fn node_values<S: Scalar>(
     run(f, x, params, outputs, (0, x.t as i64 - 1), layout, &o, w, out)
 }
 
-fn horizon(f: &Formula) -> Result<u32, Error> {
+pub(crate) fn horizon(f: &Formula) -> Result<u32, Error> {
     f.horizon().ok_or_else(|| f.unbounded_future().into())
 }
 
-fn check<S: Scalar>(f: &Formula, x: &Traces<S>, params: Params<S>, o: &Options) -> Result<(), Error> {
+pub(crate) fn check<S: Scalar>(
+    f: &Formula,
+    x: &Traces<S>,
+    params: Params<S>,
+    o: &Options,
+) -> Result<(), Error> {
     let names = f.signals();
     if x.d != names.len() {
         return Err(Error::Width { expected: names.len(), names: names.join(", "), got: x.d });
@@ -264,10 +304,15 @@ fn check<S: Scalar>(f: &Formula, x: &Traces<S>, params: Params<S>, o: &Options) 
             return Err(Error::Param { name: name.clone(), value: bad.to_f64() });
         }
     }
+    if let Semantics::LogSumExp { beta } | Semantics::Softmax { beta } = o.semantics
+        && !(S::from_f64(beta).is_finite() && S::from_f64(beta) > S::ZERO)
+    {
+        return Err(Error::Beta { beta });
+    }
     length("threads", o.threads.max(1), o.threads)
 }
 
-fn length(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
+pub(crate) fn length(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
     if expected == got { Ok(()) } else { Err(Error::Length { what, expected, got }) }
 }
 
@@ -296,6 +341,7 @@ fn run<S: Scalar>(
         range,
         layout,
         keep: outputs != root(f),
+        semantics: o.semantics,
     };
     let per_tile = engine::lanes_of::<S>();
     let tiles = x.n.div_ceil(per_tile);

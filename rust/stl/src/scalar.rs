@@ -54,6 +54,8 @@ pub trait Scalar:
     fn cos(self) -> Self;
     /// Exponential.
     fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
 }
 
 macro_rules! scalar {
@@ -100,6 +102,10 @@ macro_rules! scalar {
             #[inline(always)]
             fn exp(self) -> Self {
                 <$t>::exp(self)
+            }
+            #[inline(always)]
+            fn ln(self) -> Self {
+                <$t>::ln(self)
             }
         }
     };

@@ -199,3 +199,48 @@ fn explanation_goldens() {
         (None, "violated by inf: the empty window of F[3,4] at step 0")
     );
 }
+
+#[test]
+fn normalised_predicates_compare() {
+    let f = parse("G[0,1](x > 1) and y < 6 and z + 1 != x");
+    let scaled = f.normalised(&[("y", 4.0)]).unwrap();
+    assert_eq!(scaled.to_string(), "G[0,1] x > 1 and (y - 6) / 4 < 0 and z + 1 != x");
+    assert_eq!(scaled.signals(), f.signals());
+    let x = Traces { data: &[2.0, 3.0, 9.0], n: 1, t: 1, d: 3, lengths: None };
+    let mut parts = [0.0; 3];
+    breakdown(&scaled, x, &[], 0, &Options::default(), &mut Workspace::new(), &mut parts).unwrap();
+    assert_eq!(parts, [1.0, 0.75, 8.0]);
+    match f.normalised(&[("x", 2.0), ("z", 3.0)]).unwrap_err() {
+        Error::Formula(e) => assert_eq!((e.kind, e.start..e.end), (ParseErrorKind::Unsupported, 28..38)),
+        e => panic!("{e}"),
+    }
+    assert_eq!(f.normalised(&[("x", 2.0), ("z", 2.0)]).unwrap().conjuncts().len(), 3);
+    let e = f.normalised(&[("w", 2.0)]).unwrap_err();
+    assert_eq!(e.to_string(), "the formula has no signal `w`, did you mean `x`?");
+    let e = f.normalised(&[("x", -2.0)]).unwrap_err();
+    assert_eq!(e.to_string(), "the scale of x must be finite and positive, got -2");
+}
+
+#[test]
+fn a_nan_that_is_not_read_leaves_the_explanation_alone() {
+    // y at step 1 is NaN but until does not read it at the last instant of its window.
+    let f = parse("y>0 U[0,1] x>0");
+    let data = [-1.0, 5.0, 0.0, 3.0, f64::NAN, 0.0];
+    let x = Traces { data: &data, n: 1, t: 2, d: 3, lengths: None };
+    let e = explain(&f, x, &[], 0, &Options::default(), &mut Workspace::new()).unwrap().remove(0);
+    assert_eq!((e.robustness, e.step, e.values), (3.0, 1, vec![("x".to_owned(), 3.0)]));
+}
+
+#[test]
+fn formulas_without_signals() {
+    let f = Formula::parse("G[0,1] true and not F[5,6] true", &ParseOptions::default()).unwrap();
+    let x = Traces::<f32> { data: &[], n: 2, t: 3, d: 0, lengths: None };
+    let mut out = [0.0; 6];
+    robustness_trace(&f, x, &[], &Options::default(), &mut Workspace::new(), &mut out).unwrap();
+    assert_eq!(out, [f32::INFINITY; 6]);
+    let mut m = cadenza_stl::Monitor::<f32>::new(&f, &Default::default()).unwrap();
+    assert!(m.update(&[]).unwrap().pending.is_some());
+    let mut closed = 0;
+    m.finish(|c| closed += u32::from(c.robustness == f32::INFINITY));
+    assert_eq!(closed, 1);
+}

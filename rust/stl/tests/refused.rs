@@ -152,6 +152,13 @@ fn limits() {
     let doubling: String = (0..30).map(|i| format!("let a{} = a{i} iff not a{i};", i + 1)).collect();
     assert_eq!(refused(&format!("let a0 = x>0;{doubling} a30")), Kind::TooLarge);
     assert_eq!(refused("G[0,2147483646] G[0,2147483646] G[0,2147483646] x>0"), Kind::TooLarge);
+    // Each definition copies the one before it.
+    let growing: String = (1..4_000).map(|i| format!("let a{i} = a{} and y{i}>0;", i - 1)).collect();
+    assert_eq!(refused(&format!("let a0 = x>0;{growing} x>0")), Kind::TooLarge);
+    // Many names take no quadratic time.
+    let many: Vec<String> = (0..16_000).map(|i| format!("signal{i} > 0")).collect();
+    let many = Formula::parse(&many.join(" and "), &ParseOptions::default()).unwrap();
+    assert_eq!(many.signals().len(), 16_000);
     // Long chains are fine, however long.
     let sum = "x + ".repeat(5_000) + "x > 0";
     let f = Formula::parse(&sum, &ParseOptions::default()).unwrap();

@@ -90,7 +90,6 @@ fn latency(args: &Latency, host: &dyn Host, out: &mut Out) -> Outcome {
     let mut stats = report.stats;
     stats.stages.insert(0, StageSummary::new(BARE_WAKE, clock.lateness()));
     out.say(stats.table().trim_end());
-    out.say(format_args!(" missed {} of {}", stats.counters.missed, stats.counters.ticks));
     if let Some(ratio) = ratio(&stats) {
         out.say(ratio);
     }

@@ -213,6 +213,9 @@ fn print(report: &Report, out: &mut Out) {
             out.say(row("level", report.rt.level()));
         }
     }
+    if let Some(seconds) = report.armed_s {
+        out.say(row("armed", format!("at {seconds:.3} s")));
+    }
     for failure in &report.rt.failures {
         out.say(row("degraded", failure));
     }

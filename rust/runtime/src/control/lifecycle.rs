@@ -18,7 +18,7 @@ use crate::device::{Device, Stop, TimeSource};
 use crate::log::header::{LogHeader, MonitorHeader};
 use crate::log::record::Recorder;
 use crate::robot::Robot;
-use crate::safety::{Level, Phase};
+use crate::safety::{Level, Phase, Reason};
 use crate::timing::clock::{Clock, MonotonicClock, VirtualClock, next_deadline};
 use crate::timing::sched::{self, RtReport, RtRequest};
 use crate::timing::stats::Stats;
@@ -135,7 +135,7 @@ impl Prepared {
         self.control(clock, inbox, writer, true, Some(signals))
     }
 
-    /// Starts on a thread of its own. A fault does not end such a run, [`Handle::stop`] does.
+    /// Starts on a thread of its own. A fault does not end such a run, [`Request::Stop`] does.
     pub fn start(self) -> Handle {
         let (requests, inbox) = rtrb::RingBuffer::new(REQUESTS);
         let (writer, snapshots) = latest(Snapshot::default());
@@ -186,6 +186,7 @@ impl Prepared {
             Some(path) => Recorder::start(path, header),
             None => Recorder::off(),
         };
+        log.stamp(clock.now_ns(), clock.now_ns());
         if self.config.arm {
             self.controller.request(Request::Arm, self.device.as_mut(), &mut log);
         }
@@ -195,10 +196,16 @@ impl Prepared {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             turn.run(controller, device, clock, &mut inbox, &mut log, &mut stats, period_ns)
         }));
-        let level = self.controller.gate().level();
         let how = if outcome.is_ok() { self.robot.device.on_exit } else { Stop::Damp };
-        // The run is over either way; a device that does not stop has its own watchdog.
-        let _ = self.device.stop(how);
+        // Motors that a dry run never switched on are not its to switch off.
+        if !self.config.dry_run {
+            // The run is over either way; a device that does not stop has its own watchdog.
+            let _ = self.device.stop(how);
+        }
+        if outcome.is_err() {
+            self.controller.panicked(&mut log);
+        }
+        let level = self.controller.gate().level();
         drop(guard);
         let ending = outcome.unwrap_or(Ending::Panic);
         let environment = if self.config.virtual_clock {
@@ -214,9 +221,7 @@ impl Prepared {
 
 /// Waits for the control thread.
 fn join(thread: JoinHandle<Report>) -> Report {
-    thread
-        .join()
-        .unwrap_or_else(|_| Report::not_started("the control thread panicked".into(), RtReport::default()))
+    thread.join().unwrap_or_else(|_| Report::panicked())
 }
 
 /// What the control thread looks at between two ticks.
@@ -255,27 +260,29 @@ impl Turn {
                 let request = if heard == 1 { Request::Stop } else { Request::Estop };
                 controller.request(request, device, log);
             }
-            if !timed_out && self.seconds.is_some_and(|s| controller.armed_seconds() >= s) {
+            let over = self.seconds.is_some_and(|s| controller.armed_seconds() >= s);
+            if over && !controller.stopping() {
                 timed_out = true;
                 controller.request(Request::Stop, device, log);
             }
+            // A stop that somebody asked for is no fault, but one that a fault has made before is.
+            let fault = controller.gate().first_fault().is_some_and(|f| f.reason != Reason::OperatorStop);
+            let ending = |quiet| if fault { Ending::Fault } else { quiet };
             if controller.finished() {
-                return Ending::Finished;
+                return ending(Ending::Finished);
             }
             let (phase, level) = (controller.gate().phase(), controller.gate().level());
             if phase == Phase::Armed && level < Level::Damp {
                 continue;
             }
             if controller.stopping() {
-                return if timed_out { Ending::Finished } else { Ending::Stopped };
+                return ending(if timed_out { Ending::Finished } else { Ending::Stopped });
             }
-            if self.end_on_fault {
-                if controller.refusal().is_some() {
-                    return Ending::Refused;
-                }
-                if controller.gate().first_fault().is_some() {
-                    return Ending::Fault;
-                }
+            if self.end_on_fault && (fault || controller.refusal().is_some()) {
+                return ending(Ending::Refused);
+            }
+            if phase == Phase::Disarmed && inbox.is_over() {
+                return ending(Ending::Disarmed);
             }
         }
     }
@@ -331,9 +338,11 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.thread.is_some() && self.request(Request::Stop).is_ok() {
-            self.wait(None);
+        // A full ring empties at four requests a tick; the motors are never left on because of it.
+        while self.thread.as_ref().is_some_and(|t| !t.is_finished()) && self.request(Request::Stop).is_err() {
+            std::thread::sleep(Duration::from_millis(2));
         }
+        self.wait(None);
     }
 }
 

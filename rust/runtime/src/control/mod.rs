@@ -9,6 +9,7 @@
 mod error;
 pub mod latest;
 mod lifecycle;
+mod operator;
 mod policy;
 mod replay;
 mod report;

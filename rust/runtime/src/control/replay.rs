@@ -12,10 +12,11 @@ use super::request::Inbox;
 use super::tick::{Controller, Due};
 use crate::config::RunConfig;
 use crate::device::replay::{Difference, ReplayDevice};
-use crate::device::{Device, Freshness, TimeSource};
+use crate::device::{Device, DeviceFault, Freshness, TimeSource};
 use crate::log::read::Logged;
-use crate::log::{Log, Recorder};
+use crate::log::{Log, Recorder, Topic};
 use crate::robot::Robot;
+use crate::safety::{Fault, Reason};
 use crate::state::State;
 use crate::timing::clock::VirtualClock;
 
@@ -56,9 +57,7 @@ pub fn replay_on(
     specification: Option<&str>,
     policy: Box<dyn PolicySource>,
 ) -> Result<ReplayReport, RunError> {
-    if let Some(gap) = log.gaps()?.first() {
-        return Err(RunError::Gap { text: gap.to_string() });
-    }
+    whole(log)?;
     let now_ns = Arc::new(AtomicI64::new(0));
     let mut device = device(log, TimeSource::Virtual(now_ns.clone()))?;
     // A dry run sends nothing, and what is not sent cannot be compared; its commands are those of any other run.
@@ -66,15 +65,68 @@ pub fn replay_on(
     let mut controller = Controller::new(manifest, specification, robot, device.info(), policy, &config)?;
     let requests = values(log.requests())?.into_iter().map(|r| (r.tick, r.request)).collect();
     let mut inbox = Inbox::script(requests);
+    let mut events = values(log.events())?.into_iter().peekable();
     let clock = VirtualClock::new(now_ns.clone());
     // A log may be cut between a state and its command: there is nothing to compare with then.
     let last = log.commands().last().transpose()?.map(|c| c.value.tick);
     for state in values(log.states())?.into_iter().take_while(|state| Some(state.tick) <= last) {
         now_ns.store(state.t_read_ns, Ordering::Release);
+        while let Some(event) = events.next_if(|event| event.tick <= state.tick) {
+            controller.suffer(&event);
+        }
         let due = Due { deadline_ns: state.t_read_ns, skipped: 0 };
         controller.tick(due, &mut device, &clock, &mut inbox, &mut Recorder::off());
     }
     Ok(ReplayReport { compared: device.compared(), difference: device.difference() })
+}
+
+impl Controller {
+    /// Takes from a log what neither states nor requests say: faults that the device reported, deadlines missed.
+    fn suffer(&mut self, event: &Fault) {
+        if event.reason == Reason::Deadline {
+            self.gate.report(*event);
+        } else if let Some(fault) = reported(event) {
+            // The next input judges it together with the state of its tick, whether a read or a write reported it.
+            self.write_fault = Some(fault);
+        }
+    }
+}
+
+/// The report of the device that an event was made of: the reverse of [`device_fault`](crate::safety::reason::device_fault).
+fn reported(event: &Fault) -> Option<DeviceFault> {
+    let (joint, value) = (event.joint, event.value);
+    Some(match event.reason {
+        Reason::JointSilent => DeviceFault::JointSilent { joint, lost: value as u32 },
+        Reason::BusSilent => DeviceFault::BusSilent { for_ms: value as u32 },
+        // Also made by the gate from a measured temperature; the level that follows is the same.
+        Reason::Temperature => {
+            DeviceFault::Overheated { joint, celsius: value as f32, limit: event.limit as f32 }
+        }
+        Reason::Vendor => DeviceFault::Vendor { joint, code: value as u32 },
+        Reason::WriteFailed => DeviceFault::Refused { joint },
+        Reason::Diverged => DeviceFault::Diverged { joint },
+        _ => return None,
+    })
+}
+
+/// Refuses a log that lacks messages at its beginning or in the middle: what happened then is unknown.
+fn whole(log: &Log) -> Result<(), RunError> {
+    let firsts = [
+        (Topic::State, log.states().next().transpose()?.map(|m| m.sequence)),
+        (Topic::Command, log.commands().next().transpose()?.map(|m| m.sequence)),
+        (Topic::Chunk, log.chunks().next().transpose()?.map(|m| m.sequence)),
+        (Topic::Event, log.events().next().transpose()?.map(|m| m.sequence)),
+        (Topic::Request, log.requests().next().transpose()?.map(|m| m.sequence)),
+    ];
+    for (topic, lost) in firsts {
+        if let Some(lost) = lost.filter(|lost| *lost > 0) {
+            return Err(RunError::Gap { text: format!("{} lacks its first {lost} messages", topic.name()) });
+        }
+    }
+    match log.gaps()?.first() {
+        Some(gap) => Err(RunError::Gap { text: gap.to_string() }),
+        None => Ok(()),
+    }
 }
 
 /// The robot of a log.
@@ -102,4 +154,26 @@ fn values<T>(
     messages: impl Iterator<Item = Result<Logged<T>, crate::log::LogError>>,
 ) -> Result<Vec<T>, RunError> {
     messages.map(|message| Ok(message?.value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::safety::reason::device_fault;
+
+    #[test]
+    fn every_report_of_a_device_comes_back_from_its_event() {
+        for fault in [
+            DeviceFault::JointSilent { joint: 3, lost: u32::MAX },
+            DeviceFault::BusSilent { for_ms: 12 },
+            DeviceFault::Overheated { joint: 0, celsius: 71.3, limit: 70.1 },
+            DeviceFault::Vendor { joint: 63, code: 0xdead_beef },
+            DeviceFault::Refused { joint: u16::MAX },
+            DeviceFault::Diverged { joint: 2 },
+        ] {
+            let (reason, joint, value, limit) = device_fault(fault);
+            let event = Fault { tick: 9, reason, joint, value, limit, level: reason.level() };
+            assert_eq!(reported(&event), Some(fault));
+        }
+    }
 }

@@ -21,6 +21,8 @@ pub(super) enum Ending {
     Fault,
     /// The motors did not come on.
     Refused,
+    /// The motors are off, and nobody can ask for them any more.
+    Disarmed,
     /// The control thread panicked.
     Panic,
 }
@@ -32,6 +34,8 @@ pub struct Report {
     pub ended: String,
     /// Level of the ladder when it ended, before the motors went off.
     pub level: &'static str,
+    /// Time from the start of the loop to the motors' coming on, s; absent when they did not.
+    pub armed_s: Option<f64>,
     /// Commands made.
     pub ticks: u64,
     /// Faults in order, at most the first 256.
@@ -67,20 +71,20 @@ impl Report {
         let ended = match ending {
             Ending::Finished => "finished".into(),
             Ending::Stopped => "stopped by the operator".into(),
+            Ending::Disarmed => "the motors are off, and no request is left that switches them on".into(),
             Ending::Panic => "the control thread panicked: motors damped".into(),
             Ending::Refused => controller.refusal().map_or_else(String::new, |r| r.describe(&joints)),
             Ending::Fault => first.as_ref().map_or_else(String::new, |fault| name(fault).to_string()),
         };
-        // A stop that the operator asked for is no fault, but one that a fault had made before is.
-        let own = first.is_none_or(|f| matches!(f.reason, Reason::OperatorStop));
         let exit_code = match ending {
-            Ending::Finished | Ending::Stopped if own => 0,
+            Ending::Finished | Ending::Stopped | Ending::Disarmed => 0,
+            Ending::Fault | Ending::Refused => 1,
             Ending::Panic => 70,
-            _ => 1,
         };
         Self {
             ended,
             level: level.name(),
+            armed_s: (controller.state.epoch > 0).then_some(controller.armed_at as f64 * controller.dt),
             ticks: stats.counters.ticks,
             faults: controller.faults().iter().map(name).collect(),
             table: stats.table(),
@@ -97,6 +101,7 @@ impl Report {
         Self {
             ended,
             level: Level::Off.name(),
+            armed_s: None,
             ticks: 0,
             faults: Vec::new(),
             stats: StatsSummary::default(),
@@ -106,6 +111,12 @@ impl Report {
             table: String::new(),
             exit_code: 1,
         }
+    }
+
+    /// A control thread that panicked outside its loop.
+    pub(super) fn panicked() -> Self {
+        let ended = "the control thread panicked outside its loop".into();
+        Self { exit_code: 70, ..Self::not_started(ended, RtReport::default()) }
     }
 }
 

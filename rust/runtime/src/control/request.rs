@@ -28,6 +28,11 @@ impl Inbox {
         Self::Script(requests.into())
     }
 
+    /// Whether no request can come any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Script(script) if script.is_empty())
+    }
+
     /// Hands out what is due at `tick`: at most four live requests, all scripted ones.
     pub fn drain(&mut self, tick: u64, mut obey: impl FnMut(Request)) {
         match self {

@@ -1,116 +1,41 @@
 //! The stages of a tick, in the order in which [`Controller::tick`] runs them.
 
 use super::policy::PolicyError;
-use super::request::Request;
-use super::tick::{Controller, Due, Refusal};
+use super::tick::{Controller, Due};
 use super::watch::Stopwatch;
 use crate::action::{ActionFault, DecodeError, Flow};
-use crate::device::{Device, DeviceFault, Stop};
+use crate::device::Device;
 use crate::log::entry::{Entry, Stage, TickEntry};
 use crate::log::record::Recorder;
 use crate::safety::monitors::Change;
+use crate::safety::reason::device_fault;
 use crate::safety::signals::Inputs;
-use crate::safety::{ArmRefusal, Fault, Level, Phase, Reason};
+use crate::safety::{Fault, Level, Phase, Reason};
 use crate::state::{Command, MAX_JOINTS};
 use crate::timing::clock::Clock;
 
 const NO_JOINT: u16 = u16::MAX;
 
 impl Controller {
-    /// Reads the device. Returns what it reported, or what the last write did.
-    pub(super) fn read(&mut self, device: &mut dyn Device, clock: &dyn Clock) -> Option<DeviceFault> {
-        let mut fault = self.write_fault.take();
+    /// Counts deadlines missed in a row: a fault where robot.toml says so.
+    pub(super) fn judge_deadline(&mut self, due: Due) {
+        self.misses = if due.skipped > 0 { self.misses.saturating_add(1) } else { 0 };
+        let running = self.gate.phase() == Phase::Armed && self.gate.level() < Level::SoftStop;
+        if let Some(most) = self.most_misses.filter(|most| running && self.misses >= *most) {
+            let (value, limit) = (f64::from(self.misses), f64::from(most));
+            self.gate.report(Fault { value, limit, ..self.fault(Reason::Deadline, NO_JOINT) });
+        }
+    }
+
+    /// Reads the device, and keeps what it reported or what the last write did.
+    pub(super) fn read(&mut self, device: &mut dyn Device, clock: &dyn Clock) {
+        self.device_fault = self.write_fault.take();
         match device.read(&mut self.state) {
             Ok(fresh) => self.fresh = fresh,
-            Err(f) => fault = Some(f),
+            Err(fault) => self.device_fault = Some(fault),
         }
         self.state.t_read_ns = clock.now_ns();
         self.state.t_sensor_ns = self.fresh.stamp_ns;
-        fault
-    }
-
-    /// Does what the operator asks, between two ticks.
-    pub fn request(&mut self, request: Request, device: &mut dyn Device, log: &mut Recorder) {
-        self.obey(request, device, log);
-    }
-
-    /// Does what the operator asks.
-    pub(super) fn obey(&mut self, request: Request, device: &mut dyn Device, log: &mut Recorder) {
-        log.push(Entry::Request { tick: self.state.tick, request });
-        match request {
-            Request::Arm => {
-                if let Err(refusal) = self.gate.arm() {
-                    self.refusal = Some(Refusal::Check(refusal));
-                }
-            }
-            Request::Stop => {
-                self.stopping = true;
-                self.gate.stop();
-            }
-            Request::Estop => self.gate.estop(),
-            Request::Disarm => {
-                self.gate.disarm();
-                self.write_fault = device.stop(Stop::Off).err();
-            }
-            Request::Reset => {
-                // Refused while the cause stands; the next snapshot still shows the latch.
-                if self.gate.reset().is_ok() {
-                    self.monitors.reset();
-                }
-            }
-            Request::Command { slot, value } => {
-                if let (Some(user), true) = (self.state.user.get_mut(usize::from(slot)), value.is_finite()) {
-                    *user = value;
-                }
-            }
-        }
-    }
-
-    /// Switches the motors on when the gate agrees, holding the measured pose.
-    pub(super) fn arm_when_ready(&mut self, device: &mut dyn Device) {
-        if self.gate.phase() != Phase::Arming {
-            return;
-        }
-        match self.gate.armable(&self.state).and_then(|()| self.begin(device)) {
-            Ok(()) => self.refusal = None,
-            Err(refusal) if refusal.is_waiting() => {}
-            Err(refusal) => {
-                self.refusal.get_or_insert(Refusal::Check(refusal));
-                self.gate.disarm();
-            }
-        }
-    }
-
-    /// A new episode: everything forgets the one before.
-    fn begin(&mut self, device: &mut dyn Device) -> Result<(), ArmRefusal> {
-        let mut hold = self.gate.hold_command();
-        self.stiffen(&mut hold);
-        if !self.dry_run
-            && let Err(error) = device.enable(&hold)
-        {
-            self.refusal = Some(Refusal::Device(error));
-            self.gate.disarm();
-            return Ok(());
-        }
-        self.gate.armed(&hold)?;
-        self.state.epoch += 1;
-        self.armed_at = self.state.tick;
-        self.anchor = hold.q;
-        let mut start = self.state;
-        start.q = hold.q;
-        // The hold command lies inside the limits, so the limiter takes it.
-        if self.path.reset(&start).is_err() {
-            self.gate.disarm();
-        }
-        self.policy.reset();
-        self.observer.reset();
-        self.monitors.reset();
-        self.feedback.action = self.first_action;
-        self.feedback.target = hold.q;
-        self.feedback.executed = hold.q;
-        self.target.q = hold.q;
-        self.target.dq = [0.0; MAX_JOINTS];
-        Ok(())
     }
 
     /// Control ticks since the motors came on.
@@ -150,7 +75,9 @@ impl Controller {
                     self.feedback.target = *self.path.decoder.target();
                 }
                 Err(ActionFault::Decode(DecodeError::NotFinite { joint, .. })) => {
-                    self.report(Reason::PolicyNotFinite, joint as u16, f64::NAN);
+                    // The decoder counts in the bundle's order, faults in the robot's.
+                    let joint = self.path.decoder.joints().get(joint).map_or(NO_JOINT, |&place| place as u16);
+                    self.report(Reason::PolicyNotFinite, joint, f64::NAN);
                 }
                 Err(ActionFault::Decode(DecodeError::WrongLength { got, .. })) => {
                     self.report(Reason::PolicyWrongLength, NO_JOINT, got as f64);
@@ -216,7 +143,7 @@ impl Controller {
     }
 
     /// The bundle's gains, capped by robot.toml; no feed-forward.
-    fn stiffen(&self, command: &mut Command) {
+    pub(super) fn stiffen(&self, command: &mut Command) {
         for (i, gain) in self.gains.iter().enumerate() {
             (command.kp[i], command.kd[i], command.tau[i]) = (gain.kp, gain.kd, 0.0);
         }
@@ -271,12 +198,7 @@ impl Controller {
     ) -> TickEntry {
         log.push(Entry::State(&self.state));
         log.push(Entry::Command(&self.command));
-        self.gate.drain_faults(|fault| {
-            log.push(Entry::Event(fault));
-            if self.faults.len() < self.faults.capacity() {
-                self.faults.push(*fault);
-            }
-        });
+        self.record_faults(log);
         watch.lap(Stage::Record);
         let entry = TickEntry {
             tick: self.state.tick,
@@ -297,15 +219,37 @@ impl Controller {
         entry
     }
 
-    /// Reports a fault at its reason's own level.
-    fn report(&mut self, reason: Reason, joint: u16, value: f64) {
-        self.gate.report(Fault {
-            tick: self.state.tick,
-            reason,
-            joint,
-            value,
-            limit: 0.0,
-            level: reason.level(),
+    /// Hands what went wrong to the recorder and to the report.
+    pub(super) fn record_faults(&mut self, log: &mut Recorder) {
+        // A replay needs every report of the device; the gate gives a lasting one once, and none while disarmed.
+        let mut untold = self.device_fault.map(|fault| {
+            let (reason, joint, value, limit) = device_fault(fault);
+            Fault { value, limit, ..self.fault(reason, joint) }
         });
+        self.gate.drain_faults(|fault| {
+            untold = untold.filter(|device| device.reason != fault.reason);
+            log.push(Entry::Event(fault));
+            if self.faults.len() < self.faults.capacity() {
+                self.faults.push(*fault);
+            }
+        });
+        if let Some(fault) = untold {
+            log.push(Entry::Event(&fault));
+        }
+    }
+
+    /// The loop panicked: whatever else is wrong, the log and the report say so.
+    pub(super) fn panicked(&mut self, log: &mut Recorder) {
+        self.report(Reason::Panic, NO_JOINT, 0.0);
+        self.record_faults(log);
+    }
+
+    /// A fault of this tick at its reason's own level.
+    fn fault(&self, reason: Reason, joint: u16) -> Fault {
+        Fault { tick: self.state.tick, reason, joint, value: 0.0, limit: 0.0, level: reason.level() }
+    }
+
+    fn report(&mut self, reason: Reason, joint: u16, value: f64) {
+        self.gate.report(Fault { value, ..self.fault(reason, joint) });
     }
 }

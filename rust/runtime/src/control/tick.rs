@@ -6,14 +6,14 @@ use super::RunError;
 use super::policy::PolicySource;
 use super::request::Inbox;
 use super::watch::Stopwatch;
-use crate::action::{ActionPath, Flow, Target};
+use crate::action::{ActionPath, Flow, LimitError, Target};
 use crate::config::RunConfig;
 use crate::device::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness};
 use crate::kinematics::Kinematics;
 use crate::log::entry::{Stage, TickEntry};
 use crate::log::record::Recorder;
 use crate::observe::{Feedback, Observer};
-use crate::robot::{Gain, Robot, check_bundle, effective_gains, effective_limits};
+use crate::robot::{Gain, Overrun, Robot, Start, check_bundle, effective_gains, effective_limits};
 use crate::safety::arming::ArmRefusal;
 use crate::safety::gate::Gate;
 use crate::safety::monitors::Monitors;
@@ -39,6 +39,8 @@ pub struct Due {
 pub enum Refusal {
     /// The gate's checks.
     Check(ArmRefusal),
+    /// The limiter cannot start where the robot stands.
+    Limits(LimitError),
     /// The device.
     Device(DeviceError),
 }
@@ -48,6 +50,7 @@ impl Refusal {
     pub fn describe(&self, joints: &[String]) -> String {
         let (text, joint) = match self {
             Self::Check(refusal) => (refusal.to_string(), refusal.joint()),
+            Self::Limits(error) => (error.to_string(), None),
             Self::Device(error) => (error.to_string(), None),
         };
         match joint.and_then(|j| joints.get(usize::from(j))) {
@@ -85,6 +88,11 @@ pub struct Controller {
     pub(super) fresh: Freshness,
     /// What the last write reported; the next input judges it.
     pub(super) write_fault: Option<DeviceFault>,
+    /// What the device reported of this tick, or of the write before it.
+    pub(super) device_fault: Option<DeviceFault>,
+    /// Ticks in a row before which a deadline was missed, and how many of them are a fault (if any number is).
+    pub(super) misses: u32,
+    pub(super) most_misses: Option<u32>,
     /// Tick at which the motors came on.
     pub(super) armed_at: u64,
     /// Actions accepted.
@@ -108,10 +116,12 @@ impl Controller {
         log: &mut Recorder,
     ) -> TickEntry {
         let mut watch = Stopwatch::start(clock, due.deadline_ns);
-        let fault = self.read(device, clock);
+        self.judge_deadline(due);
+        self.read(device, clock);
+        log.stamp(self.state.t_read_ns, self.state.t_sensor_ns);
         watch.lap(Stage::Read);
         inbox.drain(self.state.tick, |request| self.obey(request, device, log));
-        self.gate.input(&self.state, &self.fresh, fault, self.state.t_read_ns);
+        self.gate.input(&self.state, &self.fresh, self.device_fault, self.state.t_read_ns);
         self.arm_when_ready(device);
         watch.lap(Stage::Gate);
         let inferred = self.is_policy_tick() && self.think(&mut watch, log);
@@ -143,6 +153,10 @@ impl Controller {
         config: &RunConfig,
     ) -> Result<Self, RunError> {
         check_bundle(robot, manifest)?;
+        if robot.safety.start == Start::Home {
+            let expected = "measured: a move home before the policy starts is not built yet";
+            return Err(RunError::Config { key: "safety.start", value: "home".into(), expected });
+        }
         let (limits, _) = effective_limits(robot, manifest)?;
         let (gains, _) = effective_gains(robot, manifest)?;
         let mut observer = Observer::new(manifest, robot)?;
@@ -185,6 +199,12 @@ impl Controller {
             anchor: zero,
             fresh: Freshness::default(),
             write_fault: None,
+            device_fault: None,
+            misses: 0,
+            most_misses: match robot.safety.overrun {
+                Overrun::Skip => None,
+                Overrun::Fault => Some(robot.safety.max_consecutive_misses.max(1)),
+            },
             armed_at: 0,
             chunks: 0,
             dt: robot.control_dt(),

@@ -133,6 +133,14 @@ impl Recorder {
         }
     }
 
+    /// The time of what is pushed from now on, until the next state or the next call: when the loop received the newest
+    /// measurement, and when that was made.
+    pub fn stamp(&mut self, read_ns: i64, sensor_ns: i64) {
+        if let Some(Live { ring: Some(ring), .. }) = &mut self.live {
+            (ring.read_ns, ring.sensor_ns) = (read_ns, sensor_ns);
+        }
+    }
+
     /// Whether recording has stopped because of an error.
     pub fn failed(&self) -> bool {
         self.live.as_ref().is_some_and(|live| live.shared.dead.load(Relaxed))

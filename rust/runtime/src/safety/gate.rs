@@ -414,6 +414,13 @@ impl Gate {
                     self.move_targets(command);
                 }
                 self.last.accept(command, self.dt);
+                if self.altered && self.level() >= Level::Hold {
+                    // The gate itself has moved the joint: the time to come to rest begins anew.
+                    self.must_rest_within(match self.level() {
+                        Level::Hold => check::crossing_time(&self.limits),
+                        _ => check::braking_time(&self.last, &self.limits),
+                    });
+                }
             }
             Err(mismatch) => {
                 self.altered = true;

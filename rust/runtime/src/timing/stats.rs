@@ -197,12 +197,12 @@ impl Stats {
 
     /// Counts one tick. Does not allocate.
     ///
-    /// Every stage is counted on every tick, inference only where the policy ran. The period error is
+    /// Every stage is counted on every tick, observation and inference only where the policy ran. The period error is
     /// |wake − previous wake − periods between their deadlines|; sensor → command is the state's age when the loop
     /// judged it plus the stages from there to the return of the write.
     pub fn add(&mut self, tick: &TickEntry) {
         for stage in Stage::ALL {
-            if stage != Stage::Infer || tick.inferred {
+            if !matches!(stage, Stage::Observe | Stage::Infer) || tick.inferred {
                 self.stages[stage as usize].record(tick.stage_ns[stage as usize].into());
             }
         }

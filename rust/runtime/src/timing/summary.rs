@@ -187,8 +187,12 @@ impl StatsSummary {
     /// A table for people: one row for each stage that ran, in µs, then the counters.
     pub fn table(&self) -> String {
         let mut text = self.header();
-        let _ = writeln!(text, " {:16}{:>10}{:>10}{:>10}{:>10}   us", "", "p50", "p99", "p99.9", "max");
-        for row in self.stages.iter().filter(|row| row.count > 0) {
+        // On the virtual clock every time is 0 and says nothing.
+        let rows = || self.stages.iter().filter(|row| row.max > 0);
+        if rows().next().is_some() {
+            let _ = writeln!(text, " {:16}{:>10}{:>10}{:>10}{:>10}   us", "", "p50", "p99", "p99.9", "max");
+        }
+        for row in rows() {
             let _ = write!(text, " {:16}", row.name);
             for ns in [row.p50, row.p99, row.p99_9, row.max] {
                 let _ = write!(text, "{:>10.1}", ns as f64 / 1e3);
@@ -207,8 +211,12 @@ impl StatsSummary {
     fn header(&self) -> String {
         let environment = &self.environment;
         let mut words = vec![environment.cpu.clone().unwrap_or_else(|| "unknown cpu".into())];
-        words.push(format!("kernel {}", environment.rt.kernel));
-        words.push(environment.rt.level());
+        if environment.rt.policy.is_empty() {
+            words.push("virtual clock: no times".into());
+        } else {
+            words.push(format!("kernel {}", environment.rt.kernel));
+            words.push(environment.rt.level());
+        }
         words.push(environment.build.clone());
         words.extend(environment.load.map(|load| format!("load {load:.1}")));
         let mut text = format!(" {}\n", words.join(" · "));

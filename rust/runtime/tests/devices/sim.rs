@@ -103,19 +103,28 @@ proptest! {
 
 #[test]
 fn physics_advances_with_write_and_never_with_read() {
-    let mut rig = Rig::new(2);
-    rig.time.store(100, Ordering::Release);
+    let mut rig = enabled(2);
     let mut s = State::new(0);
+    rig.time.store(100, Ordering::Release);
     let first = rig.device.read(&mut s).unwrap();
     rig.time.store(200, Ordering::Release);
     let again = rig.device.read(&mut s).unwrap();
-    assert_eq!((first, first.stamp_ns), (again, 100), "the same measurement keeps its stamp");
+    assert_eq!((first.stamp_ns, again.stamp_ns), (100, 200), "every read is a measurement");
+    assert_eq!(again.sequence, first.sequence + 1);
     assert_eq!(rig.physics().steps, 0);
     rig.device.write(&Command::off(2)).unwrap();
-    rig.time.store(300, Ordering::Release);
-    let next = rig.device.read(&mut s).unwrap();
-    assert_eq!((next.sequence, next.stamp_ns), (first.sequence + 1, 300));
     assert_eq!(rig.physics().steps, SUBSTEPS);
+}
+
+#[test]
+fn the_simulation_stands_still_until_it_is_enabled_for_the_first_time() {
+    let mut rig = Rig::new(2);
+    let before = state(&mut rig);
+    for _ in 0..10 {
+        rig.device.write(&command(2, 0.1, 0.0, 500.0, 5.0, 9.0)).unwrap();
+    }
+    assert_eq!(rig.physics().steps, 0);
+    assert_eq!((state(&mut rig).q, state(&mut rig).dq), (before.q, before.dq));
 }
 
 #[test]
@@ -129,7 +138,6 @@ fn a_robot_that_is_off_falls() {
         let expected = LOAD / INERTIA * DT * DT * steps * (steps + 1.0) / 2.0;
         assert!((state(rig).q[0] - before[0] - expected).abs() < 1e-12);
     };
-    fall(&mut Rig::new(2)); // not yet enabled
     let mut stopped = enabled(2);
     stopped.device.stop(Stop::Off).unwrap();
     fall(&mut stopped);

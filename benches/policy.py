@@ -1,0 +1,179 @@
+"""Inference of exported policies against onnxruntime, torch eager and the memory floor (spec/policy.md §10).
+
+    python benches/policy.py [--quick] [--json FILE]
+
+Two measurements: a native program times the engine, onnxruntime through its C interface and a kernel that
+only sums the same weight bytes, in interleaved blocks, hot and cold (64 MiB touched before each call);
+Python then times `Policy.act(out=)`, onnxruntime with IOBinding and torch eager, in interleaved blocks as
+well. onnxruntime has one thread and does not spin. From Python its figure is also given less an Identity
+graph, the price of the call.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+import common
+from cadenza import _native
+from common import Report
+
+# hot and cold bars against onnxruntime, against the floor
+ONNXRUNTIME = {"A": (0.6, 0.6), "B": (0.95, 0.8), "K": (0.67, 0.7)}
+FLOOR = {"A": (1.7, 1.5), "B": (1.25, 1.2)}
+TORCH = {"A": 0.15}
+NETS = ("actor", "A", "B", "K")
+
+
+def onnxruntime_library() -> Path | None:
+    """The shared library inside the onnxruntime wheel."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    return next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"), None)
+
+
+def native(report: Report, paths: list[Path], quick: bool) -> None:
+    """The rows of the native program."""
+    library = onnxruntime_library()
+    command = [common.program("policy", quick), *(["--ort", library] if library else [])]
+    command += ["--rounds", "3", "--hot", "50", "--cold", "3"] if quick else ["--rounds", "9"]
+    output = common.answer([*command, *paths])
+    report.notes.append(f"onnxruntime {output['onnxruntime']}, {output['profile']} build")
+    for net in output["nets"]:
+        name, rounds = net["name"], net["rounds"]
+        report.notes.append(
+            f"{name}: {net['macs']} multiply-adds, {net['weight_bytes'] / 1e3:.0f} kB, {net['isa']}"
+        )
+
+        def times(engine: str, state: str, figure: str, rounds: list = rounds) -> np.ndarray:
+            return np.array(
+                [next(e for e in r if e["engine"] == engine)[state][figure] / 1e3 for r in rounds]
+            )
+
+        for i, state in enumerate(("hot", "cold")):
+            ours, floor = times("cadenza", state, "p50"), times("floor", state, "p50")
+            bar = FLOOR.get(name, (None, None))[i]
+            report.ratio(f"{name} {state}, floor", ours, floor, bar, figures=pair(ours, floor))
+            bar = ONNXRUNTIME.get(name, (None, None))[i]
+            if library is None:
+                report.missing(f"{name} {state}, onnxruntime C", "not installed: onnxruntime", bar)
+                continue
+            theirs = times("onnxruntime", state, "p50")
+            report.ratio(f"{name} {state}, onnxruntime C", ours, theirs, bar, figures=pair(ours, theirs))
+            if state == "hot":
+                mine = times("cadenza", state, "p99") / ours - 1
+                other = times("onnxruntime", state, "p99") / theirs - 1
+                figures = f"p99/p50 − 1: {np.median(mine):.1%} / {np.median(other):.1%}"
+                # spreads are small differences: only their medians are compared
+                report.ratio(
+                    f"{name} hot, spread", [np.median(mine)], [np.median(other)], 1.0, figures=figures
+                )
+
+
+def pair(ours: np.ndarray, other: np.ndarray) -> str:
+    """Both medians, µs."""
+    return f"{np.median(ours):.2f} / {np.median(other):.2f} µs"
+
+
+def bound(graph: bytes, inputs: int, outputs: int) -> Callable[[np.ndarray], object]:
+    """One onnxruntime call with input and output bound, from Python."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    source = np.zeros((1, inputs), np.float32)
+    value = onnxruntime.OrtValue.ortvalue_from_numpy(source)
+    target = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((1, outputs), np.float32))
+    binding.bind_ortvalue_input("obs", value)
+    binding.bind_ortvalue_output("action", target)
+
+    def call(obs: np.ndarray) -> object:
+        value.update_inplace(obs)
+        return session.run_with_iobinding(binding)
+
+    return call
+
+
+def identity(size: int) -> bytes:
+    """The graph that does nothing, as ONNX."""
+    obs, action = (
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, size]) for n in ("obs", "action")
+    )
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["obs"], ["action"])], "identity", [obs], [action]
+    )
+    opset = [onnx.helper.make_opsetid("", 18)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+
+
+def python(report: Report, name: str, path: Path, module: torch.nn.Module, quick: bool) -> None:
+    """The rows of one network as Python calls it."""
+    bundle = _native.Bundle(str(path))
+    policy = _native.Policy(bundle)
+    graph = bundle.entry("step.onnx")
+    assert graph is not None
+    shape = onnx.load_from_string(graph).graph.input[0].type.tensor_type.shape
+    size = shape.dim[1].dim_value
+    obs = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+    out = policy.act(obs)
+    rows, tensor = obs[None], torch.from_numpy(obs[None])
+    calls, rounds = (20, 3) if quick else (1500, 9)
+
+    def eager() -> object:
+        with torch.inference_mode():
+            return module(tensor)
+
+    contenders: dict[str, Callable[[], object]] = {
+        "cadenza": lambda: policy.act(obs, out=out),
+        "torch": eager,
+    }
+    if onnxruntime_library() is not None:
+        run, nothing = bound(graph, size, len(out)), bound(identity(size), size, size)
+        contenders |= {"onnxruntime": lambda: run(rows), "identity": lambda: nothing(rows)}
+    for call in contenders.values():
+        common.wall_us(call, calls // 10 + 1)
+    timed = {key: partial(common.wall_us, call, calls) for key, call in contenders.items()}
+    us = common.interleave(timed, rounds)
+    ours = us["cadenza"]
+    report.ratio(
+        f"{name} Python, torch eager", ours, us["torch"], TORCH.get(name), figures=pair(ours, us["torch"])
+    )
+    if "onnxruntime" not in us:
+        report.missing(f"{name} Python, onnxruntime", "not installed: onnxruntime")
+        return
+    theirs, call = us["onnxruntime"], us["identity"]
+    figures = f"{pair(ours, theirs)}; Identity {np.median(call):.2f} µs"
+    report.ratio(f"{name} Python, onnxruntime", ours, theirs, figures=figures)
+    less = np.maximum(theirs - call, 1e-3)
+    report.ratio(f"{name} Python, onnxruntime less Identity", ours, less, figures=pair(ours, less))
+
+
+def measure(quick: bool) -> Report:
+    """All networks."""
+    import nets
+
+    report = Report("policy", "median of interleaved rounds' p50, ours / theirs, wall time, one core")
+    with tempfile.TemporaryDirectory() as folder:
+        made = nets.bundles(Path(folder), NETS)
+        try:
+            native(report, [path for path, _ in made.values()], quick)
+        except RuntimeError as error:
+            report.missing("native", str(error))
+        for name, (path, module) in made.items():
+            python(report, name, path, module, quick)
+    return report
+
+
+if __name__ == "__main__":
+    common.main(measure, __doc__)

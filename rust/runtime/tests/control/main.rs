@@ -1,0 +1,12 @@
+//! The whole loop, from the device's state to its command, driven tick by tick.
+
+#[path = "../rig/mod.rs"]
+mod rig;
+
+mod adversarial;
+mod arming;
+mod levels;
+mod motion;
+mod permuted;
+mod replay;
+mod run;
