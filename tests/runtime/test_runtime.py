@@ -210,7 +210,7 @@ def test_a_fault_under_a_handle_stays_until_the_end_and_raises(altered):
     config = RunConfig(seconds=4.0)
     with Runtime(bundle, robot=ROBOT, device=SimDevice.of(ROBOT), config=config).start() as handle:
         assert wait_for(handle, lambda s: s.level in ("soft stop", "damp")).fault == "MONITOR"
-        with pytest.raises(RuntimeFault, match="MONITOR.*workspace"):
+        with pytest.raises(RuntimeFault, match=r"MONITOR.*workspace"):
             handle.wait(timeout=60, raise_on_fault=True)
     report = handle.wait()
     assert report.exit_code == 1
