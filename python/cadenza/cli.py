@@ -101,15 +101,21 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{verb.summary}\nexample: {verb.example}\n")
         return verb.load()(rest)
     except ModuleNotFoundError as error:
-        extra = EXTRA_OF.get((error.name or "").partition(".")[0])
+        extra = _extra(error)
         if extra is None:
             raise
-        return _refuse(f"'cadenza {name}' needs {error.name}: pip install 'cadenza[{extra}]'")
+        return _refuse(f"'cadenza {name}' needs {extra}")
     except BrokenPipeError:
         return 0
     except (ValueError, OSError, KeyError) as error:
         # Every error of ours names file and value; a trace would only hide it.
         return _refuse(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
+
+
+def _extra(error: ModuleNotFoundError) -> str | None:
+    """The missing module and how to get it; `None` for a module that no extra brings."""
+    extra = EXTRA_OF.get((error.name or "").partition(".")[0])
+    return extra and f"{error.name}: pip install 'cadenza[{extra}]'"
 
 
 def _runtime(argv: list[str]) -> int:
@@ -131,7 +137,11 @@ class _Host:
         from cadenza.robot import load_robot
         from cadenza.runtime import SimDevice
 
-        return SimDevice.of(load_robot(Path(robot)))
+        try:
+            return SimDevice.of(load_robot(Path(robot)))
+        except ModuleNotFoundError as error:
+            # The runtime shows the text of an error: it must say what to do.
+            raise RuntimeError(f"device 'sim' needs {_extra(error) or error.name}") from None
 
 
 def _refuse(text: str) -> int:

@@ -58,7 +58,7 @@ impl PyRuntime {
     fn new(
         bundle: &PyBundle,
         robot: &PyRobot,
-        device_: &Bound<'_, PyAny>,
+        device: &Bound<'_, PyAny>,
         config_json: &str,
     ) -> PyResult<Self> {
         let config: RunConfig = serde_json::from_str(config_json).map_err(error::run)?;

@@ -199,7 +199,7 @@ fn a_monitor_that_only_logs_changes_no_level() {
 #[test]
 fn missed_deadlines_in_a_row_stop_where_the_robot_says_so() {
     let strict = Parts {
-        text: toml([0, 1, 2], "overrun = \"fault\"\nmax_consecutive_misses = 4\n", ""),
+        text: toml([0, 1, 2], "overrun = \"fault\"\nmax_consecutive_misses = 4\n"),
         ..Parts::default()
     };
     // Three misses in a row, now and then; from tick 300 on one more.

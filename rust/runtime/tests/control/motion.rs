@@ -24,12 +24,15 @@ fn increments(safety: &str) -> Parts {
         let term = json!({ "name": "ahead", "source": "joint_target_error", "size": 3 });
         m["observation"]["terms"].as_array_mut().unwrap().push(term);
     });
-    Parts { text: toml([0, 1, 2], safety, ""), manifest, ..Parts::default() }
+    Parts { text: toml([0, 1, 2], safety), manifest, ..Parts::default() }
 }
 
+/// Ticks, and how far the target of the wrist was ahead of it.
+type Seen = Arc<Mutex<Vec<(u64, f64)>>>;
+
 /// A policy that pushes the wrist as hard as it can, and what it saw of its own target.
-fn push(bad: std::ops::Range<u64>) -> (impl PolicySource + 'static, Arc<Mutex<Vec<(u64, f64)>>>) {
-    let seen = Arc::<Mutex<Vec<(u64, f64)>>>::default();
+fn push(bad: std::ops::Range<u64>) -> (impl PolicySource + 'static, Seen) {
+    let seen = Seen::default();
     let ahead = seen.clone();
     let policy = Act(move |tick: u64, obs: &[f32], out: &mut [f32]| {
         ahead.lock().unwrap().push((tick, f64::from(obs[10])));

@@ -226,7 +226,7 @@ fn faults_that_a_device_reported_are_suffered_again() {
 #[test]
 fn missed_deadlines_stop_a_replay_where_they_stopped_the_run() {
     let dir = tempfile::tempdir().unwrap();
-    let text = toml([0, 1, 2], "overrun = \"fault\"\nmax_consecutive_misses = 3\n", "");
+    let text = toml([0, 1, 2], "overrun = \"fault\"\nmax_consecutive_misses = 3\n");
     let parts = Parts { text, ..Parts::default() };
     let late = |tick| u32::from((300..310).contains(&tick));
     let log = record(&dir.path().join("run.mcap"), &parts, &[], &[], 500, late);

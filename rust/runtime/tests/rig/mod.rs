@@ -69,8 +69,8 @@ home = -0.2"#,
     ),
 ];
 
-/// robot.toml with the joints in `order`; `safety` is more text for `[safety]`, `tail` stands at the end.
-pub(crate) fn toml(order: [usize; 3], safety: &str, tail: &str) -> String {
+/// robot.toml with the joints in `order`; `safety` is more text for `[safety]`.
+pub(crate) fn toml(order: [usize; 3], safety: &str) -> String {
     let joints: String = order
         .map(|i| {
             let (name, rest) = JOINTS[i];
@@ -78,15 +78,11 @@ pub(crate) fn toml(order: [usize; 3], safety: &str, tail: &str) -> String {
         })
         .concat();
     let ramp = if safety.contains("authority_ramp") { "" } else { "authority_ramp = \"40ms\"\n" };
-    format!("{HEAD}{ramp}{safety}{FRAME}{joints}{tail}")
+    format!("{HEAD}{ramp}{safety}{FRAME}{joints}")
 }
 
 pub(crate) fn parse(text: &str) -> Robot {
     Robot::parse(text, Path::new("robot.toml")).unwrap()
-}
-
-pub(crate) fn robot() -> Robot {
-    parse(&toml([0, 1, 2], "", ""))
 }
 
 /// A position policy at 50 Hz that names the joints in an order of its own and is narrower than the robot in two
@@ -162,7 +158,7 @@ pub(crate) struct Parts {
 impl Default for Parts {
     fn default() -> Self {
         let config = RunConfig { seconds: Some(1.0), virtual_clock: true, ..RunConfig::default() };
-        Self { text: toml([0, 1, 2], "", ""), manifest: manifest(|_| ()), specification: None, config }
+        Self { text: toml([0, 1, 2], ""), manifest: manifest(|_| ()), specification: None, config }
     }
 }
 
