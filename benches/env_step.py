@@ -13,6 +13,7 @@ models; arms are reported.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -130,8 +131,15 @@ def row(
     report.ratio(what, speed["cadenza"], speed[peer], bar, at_least=True, figures=figures)
 
 
+def warn(text: str) -> None:
+    """MuJoCo's warnings, but for the one that each of gymnasium's humanoids gives; no log file either."""
+    if "settotalmass" not in text:
+        print(text, file=sys.stderr)
+
+
 def measure(quick: bool) -> Report:
     """The arm, then gymnasium's tasks."""
+    mujoco.set_mju_user_warning(warn)
     report = Report(
         "env_step", "speed, ours / theirs, medians of alternating blocks, process CPU time, one thread"
     )

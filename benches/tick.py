@@ -117,7 +117,7 @@ def measure(quick: bool) -> Report:
     report = Report(
         "tick", "ours / theirs, medians of interleaved blocks of ticks at 1 kHz, wall time, one core"
     )
-    n, rounds = (30, 3) if quick else (512, 15)
+    n, rounds = (30, 3) if quick else (2000, 9)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         robot = folder / "robot.toml"

@@ -3,7 +3,7 @@
     python benches/wake.py [--quick] [--json FILE]
 
 Blocks of 64 ticks of the whole loop (29 joints, network K, ten monitors, recorder on, 500 Hz) alternate
-with 64 bare absolute-deadline sleeps; each round pools eight blocks of both, the ratio is the median over
+with 64 bare absolute-deadline sleeps; each round pools 24 blocks of both, the ratio is the median over
 the rounds.
 """
 
@@ -30,7 +30,7 @@ def measure(quick: bool) -> Report:
         robot = folder / "robot.toml"
         robot.write_text(nets.robot_toml(nets.JOINTS, CONTROL_HZ))
         bundle = nets.bundles(folder, ["K"], control_hz=CONTROL_HZ)["K"][0]
-        size = ["--rounds", "3", "--blocks", "1"] if quick else ["--rounds", "9", "--blocks", "8"]
+        size = ["--rounds", "3", "--blocks", "1"] if quick else ["--rounds", "9", "--blocks", "24"]
         try:
             program = common.program("wake", quick)
         except RuntimeError as error:

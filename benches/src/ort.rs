@@ -143,8 +143,8 @@ impl<'a> Network<'a> {
     pub fn act(&mut self, obs: &[f32], action: &mut [f32]) -> Result<(), String> {
         self.input.copy_from_slice(obs);
         // SAFETY: session and binding live; default run options.
-        self.ort
-            .check(unsafe { (self.ort.api().RunWithBinding)(self.session, ptr::null(), self.binding) })?;
+        let status = unsafe { (self.ort.api().RunWithBinding)(self.session, ptr::null(), self.binding) };
+        self.ort.check(status)?;
         action.copy_from_slice(std::hint::black_box(&self.output));
         Ok(())
     }

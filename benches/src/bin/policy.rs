@@ -1,6 +1,6 @@
 //! Inference of bundles: the engine, onnxruntime, and a kernel that only reads the same bytes, in interleaved blocks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cadenza_benches::ort::{Network, Ort};
@@ -54,7 +54,7 @@ struct Engine {
     cold: Block,
 }
 
-fn net(path: &PathBuf, ort: Option<&Ort>, args: &Args, flush: &mut Flush) -> Result<Net, String> {
+fn net(path: &Path, ort: Option<&Ort>, args: &Args, flush: &mut Flush) -> Result<Net, String> {
     let say = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let bundle = Bundle::open(path).map_err(|e| say(&e))?;
     let mut policy = Policy::load(&bundle, &Options::default()).map_err(|e| say(&e))?;
