@@ -121,8 +121,9 @@ class Report:
         ended: why it ended, in words.
         level: level of the safety ladder at the end.
         ticks: commands made.
-        faults: `{"tick", "reason", "subject", "value", "limit", "level"}` for each fault, in order; the
-            subject is a joint or a monitor.
+        faults: `{"tick", "reason", "subject", "value", "limit", "level"}` for each report to the gate, in
+            order, with the operator's stop and the monitors that only log; the subject is a joint or a
+            monitor.
         stats: stage → count and percentiles in µs, deadlines missed, rate.
         rt: what the operating system granted.
         record: log path, records written and dropped, error if any.

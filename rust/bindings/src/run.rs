@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::bundle::PyBundle;
-use crate::error::{self, RuntimeFault};
+use crate::error;
 use crate::robot::PyRobot;
 use crate::sim::PySimDevice;
 
@@ -158,15 +158,14 @@ impl PyHandle {
     }
 
     /// Waits for the end; the report as JSON.
-    #[pyo3(signature = (timeout=None, raise_on_fault=false))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>, raise_on_fault: bool) -> PyResult<String> {
-        let timeout = timeout.map(Duration::try_from_secs_f64).transpose().map_err(error::run)?;
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<String> {
+        let seconds =
+            |t| Duration::try_from_secs_f64(t).map_err(|_| PyValueError::new_err(format!("timeout {t} s")));
+        let timeout = timeout.map(seconds).transpose()?;
         let report = py.detach(|| self.with(|handle| handle.wait(timeout)))?;
         let report = report
             .ok_or_else(|| PyTimeoutError::new_err("the loop still runs, or its report was given out"))?;
-        if raise_on_fault && report.exit_code != 0 {
-            return Err(RuntimeFault::new_err(report.ended));
-        }
         json(&report)
     }
 }

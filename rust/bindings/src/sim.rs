@@ -11,11 +11,11 @@ use pyo3::types::PyDict;
 
 use crate::error;
 
-/// A MuJoCo model and its data, lent to one run at a time.
+/// A MuJoCo model and its data, for one run.
 #[pyclass(name = "SimDevice", module = "cadenza._native", frozen)]
 pub(crate) struct PySimDevice {
     handles: SimHandles,
-    /// The Python objects that own the memory; taken by the run and given back when it ends.
+    /// The Python objects that own the memory; the run takes them.
     owner: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -67,12 +67,16 @@ impl PySimDevice {
 }
 
 impl PySimDevice {
-    /// Lends the simulation to a loop.
+    /// Gives the simulation to a loop.
     ///
     /// The addresses are the caller's word: they come from `sim_handles`, which Python code does not write by hand.
     pub(crate) fn lend(&self, robot: &Robot, time: TimeSource) -> PyResult<SimDevice> {
         let owner = self.owner.lock().ok().and_then(|mut owner| owner.take());
-        let owner = owner.ok_or_else(|| PyRuntimeError::new_err("this simulation is used by another run"))?;
+        let owner = owner.ok_or_else(|| {
+            PyRuntimeError::new_err(
+                "this SimDevice was given to a run already: make a new one of the same data",
+            )
+        })?;
         // SAFETY: `sim_handles` took the addresses from a live model and its data; `owner` keeps both alive, and Python
         // leaves them alone until the loop has ended (SimDevice's documentation).
         unsafe { SimDevice::new(self.handles.clone(), robot, Box::new(owner), time) }.map_err(error::run)

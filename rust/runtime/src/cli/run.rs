@@ -230,7 +230,7 @@ fn print(report: &Report, out: &mut Out) {
         out.say(row("monitor", text));
     }
     for fault in report.faults.iter().take(FAULTS) {
-        out.say(row("fault", fault));
+        out.say(row("event", fault));
     }
     if let Some(more) = report.faults.len().checked_sub(FAULTS).filter(|&n| n > 0) {
         out.say(row("", format!("and {more} more")));

@@ -123,14 +123,14 @@ impl Prepared {
     /// Runs on a thread of its own until the end, which comes by itself: after `seconds`, a stop, or a fault. SIGINT
     /// and SIGTERM stop softly, a second one damps.
     pub fn run(self, inbox: Inbox) -> Report {
-        let (writer, _reader) = latest(Snapshot::default());
+        let (writer, _reader) = latest(Snapshot::new(self.robot.joints.len()));
         let signals = catch_signals();
         join(self.spawn(inbox, writer, true, Some(signals)))
     }
 
     /// The same on the calling thread and on `clock`, which the device must be stamped by.
     pub fn run_on(self, clock: &mut dyn Clock, inbox: Inbox) -> Report {
-        let (writer, _reader) = latest(Snapshot::default());
+        let (writer, _reader) = latest(Snapshot::new(self.robot.joints.len()));
         let signals = catch_signals();
         self.control(clock, inbox, writer, true, Some(signals))
     }
@@ -138,7 +138,7 @@ impl Prepared {
     /// Starts on a thread of its own. A fault does not end such a run, [`Request::Stop`] does.
     pub fn start(self) -> Handle {
         let (requests, inbox) = rtrb::RingBuffer::new(REQUESTS);
-        let (writer, snapshots) = latest(Snapshot::default());
+        let (writer, snapshots) = latest(Snapshot::new(self.robot.joints.len()));
         let commands = self.commands.clone();
         let thread = self.spawn(Inbox::Ring(inbox), writer, false, None);
         Handle { requests, snapshots, commands, thread: Some(thread) }

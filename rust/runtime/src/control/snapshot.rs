@@ -27,24 +27,23 @@ pub struct Snapshot {
     pub fault: Option<Fault>,
 }
 
-impl Default for Snapshot {
-    fn default() -> Self {
+impl Snapshot {
+    /// What is seen of a robot with `n` joints before the first tick.
+    pub(super) fn new(n: usize) -> Self {
         let zero = [0.0; MAX_JOINTS];
         Self {
             tick: 0,
             level: Level::Off,
             phase: Phase::Disarmed,
             authority: 0.0,
-            n: 0,
+            n,
             q: zero,
             dq: zero,
             command: zero,
             fault: None,
         }
     }
-}
 
-impl Snapshot {
     /// Takes the newest tick of `controller`.
     pub(super) fn take(&mut self, controller: &Controller) {
         let (state, gate) = (controller.state(), controller.gate());
