@@ -97,7 +97,7 @@ def test_a_simulation_is_lent_to_one_run(reach_bundle):
     device = SimDevice.of(robot)
     config = RunConfig(0.1, virtual_clock=True)
     Runtime(reach_bundle, robot=robot, device=device, config=config)
-    with pytest.raises(RuntimeError, match="used by another run"):
+    with pytest.raises(RuntimeError, match="given to a run already"):
         Runtime(reach_bundle, robot=robot, device=device, config=config)
 
 
