@@ -92,7 +92,7 @@ impl Rig {
 
     /// Asks for the motors.
     pub fn arm(&mut self) {
-        self.controller.request(Request::Arm, &mut self.device, &mut self.log);
+        self.controller.obey(Request::Arm, &mut self.device, &mut self.log);
     }
 
     /// One tick.

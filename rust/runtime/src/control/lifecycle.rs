@@ -188,7 +188,7 @@ impl Prepared {
         };
         log.stamp(clock.now_ns(), clock.now_ns());
         if self.config.arm {
-            self.controller.request(Request::Arm, self.device.as_mut(), &mut log);
+            self.controller.obey(Request::Arm, self.device.as_mut(), &mut log);
         }
         let mut turn = Turn { snapshots, signals, end_on_fault, seconds: self.config.seconds };
         let (controller, device) = (&mut self.controller, self.device.as_mut());
@@ -258,12 +258,12 @@ impl Turn {
             while heard < signals {
                 heard += 1;
                 let request = if heard == 1 { Request::Stop } else { Request::Estop };
-                controller.request(request, device, log);
+                controller.obey(request, device, log);
             }
             let over = self.seconds.is_some_and(|s| controller.armed_seconds() >= s);
             if over && !controller.stopping() {
                 timed_out = true;
-                controller.request(Request::Stop, device, log);
+                controller.obey(Request::Stop, device, log);
             }
             // A stop that somebody asked for is no fault, but one that a fault has made before is.
             let fault = controller.gate().first_fault().is_some_and(|f| f.reason != Reason::OperatorStop);

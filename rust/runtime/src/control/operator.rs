@@ -9,13 +9,8 @@ use crate::safety::{ArmRefusal, Phase};
 use crate::state::MAX_JOINTS;
 
 impl Controller {
-    /// Does what the operator asks, between two ticks.
-    pub fn request(&mut self, request: Request, device: &mut dyn Device, log: &mut Recorder) {
-        self.obey(request, device, log);
-    }
-
-    /// Does what the operator asks.
-    pub(super) fn obey(&mut self, request: Request, device: &mut dyn Device, log: &mut Recorder) {
+    /// Does what the operator asks: in a tick, or between two.
+    pub fn obey(&mut self, request: Request, device: &mut dyn Device, log: &mut Recorder) {
         log.push(Entry::Request { tick: self.state.tick, request });
         match request {
             Request::Arm => match self.gate.arm() {

@@ -187,7 +187,7 @@ fn attack(seed: u64, parts: &Parts, total: u64) {
     let mut before = (Phase::Disarmed, Level::Off, 0);
     for episode in 0..total / EPISODE {
         // The robot stands at home again, with other things about to go wrong. Its motors are off.
-        rig.controller.request(Request::Disarm, &mut rig.device, &mut rig.log);
+        rig.controller.obey(Request::Disarm, &mut rig.device, &mut rig.log);
         rig.device.inner = fresh(&mut random);
         rig.device.last = None;
         let script = requests(&mut random, episode * EPISODE, EPISODE);
