@@ -36,10 +36,21 @@ const SOURCES: [Source; 22] = [
     ("frame_pos", Size::Is(3), &["frame"], &[]),
     ("frame_pos_error", Size::Is(3), &["frame", "target"], &["in", "soft"]),
     ("target_cylindrical", Size::Is(2), &["target"], &[]),
-    ("object_pos", Size::Is(3), &["object"], &["in"]),
-    ("object_pos_error", Size::Is(3), &["object"], &["in", "frame", "target", "soft"]),
+    ("object_pos", Size::Is(3), &["object"], &[]),
+    ("object_pos_error", Size::Is(3), &["object", "frame"], &["in"]),
     ("mission.*", Size::Free, &[], &[]),
 ];
+
+impl Manifest {
+    /// Checks the observation alone: sources, sizes, settings, histories, names. Whoever compiles the terms of a
+    /// manifest that did not come out of a bundle asks this first.
+    ///
+    /// # Errors
+    /// [`ManifestError`] with the place and the value.
+    pub fn validate_observation(&self) -> Result<(), ManifestError> {
+        check(self)
+    }
+}
 
 /// Checks all terms and the size of the observation.
 pub(crate) fn check(m: &Manifest) -> Result<(), ManifestError> {

@@ -7,37 +7,13 @@
 mod compile;
 mod source;
 
+use cadenza_policy::ManifestError;
 use cadenza_policy::manifest::{HistoryFill, HistoryOrder, Interleave, Manifest};
 
 use crate::kinematics::Kinematics;
 use crate::robot::{Robot, RobotError};
 use crate::state::{Joints, MAX_JOINTS, State};
 use source::Source;
-
-/// Sources that a term may name.
-pub const SOURCES: [&str; 21] = [
-    "joint_pos",
-    "joint_vel",
-    "joint_effort",
-    "joint_target_error",
-    "gyro",
-    "accelerometer",
-    "projected_gravity",
-    "base_quat",
-    "base_pos",
-    "base_lin_vel",
-    "command",
-    "last_action",
-    "prev_executed_action",
-    "phase",
-    "time",
-    "constant",
-    "frame_pos",
-    "frame_pos_error",
-    "target_cylindrical",
-    "object_pos",
-    "object_pos_error",
-];
 
 /// What the loop itself adds to the measured state.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,36 +56,9 @@ pub struct NotFinite {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObserveError {
-    /// A source that this version does not know.
-    #[error("term {term}: unknown source {source_name}; known: {}", known.join(", "))]
-    UnknownTerm {
-        /// Term.
-        term: String,
-        /// Its source.
-        source_name: String,
-        /// Sources that exist.
-        known: Vec<String>,
-    },
-    /// A term is declared with another size than its source has.
-    #[error("term {term}: size {got}, its source {source_name} gives {want}")]
-    WrongSize {
-        /// Term.
-        term: String,
-        /// Its source.
-        source_name: String,
-        /// Size in the manifest.
-        got: usize,
-        /// Size of the source.
-        want: usize,
-    },
-    /// The terms do not add up to `observation.size`.
-    #[error("observation.size is {got}, the terms add up to {want}")]
-    WrongTotal {
-        /// Size in the manifest.
-        got: usize,
-        /// Sum over the terms.
-        want: usize,
-    },
+    /// The observation breaks a rule of the manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// Something that the term needs is missing, not known, or unusable.
     #[error("term {term}: {what}")]
     BadTerm {
@@ -196,6 +145,7 @@ impl Observer {
     /// # Errors
     /// [`ObserveError`].
     pub fn new(manifest: &Manifest, robot: &Robot) -> Result<Self, ObserveError> {
+        manifest.validate_observation()?;
         let kinematics = Kinematics::new(&manifest.frames, robot)?;
         let mut compiler = compile::Compiler::new(manifest, robot, &kinematics)?;
         let mut ops = Vec::with_capacity(manifest.observation.terms.len());
@@ -203,7 +153,6 @@ impl Observer {
         for term in &manifest.observation.terms {
             let source = compiler.source(term)?;
             let (size, length) = (term.size, term.history.length);
-            compiler.numbers(term)?;
             let each = |numbers: &cadenza_policy::manifest::Numbers| {
                 (0..size).map(|i| numbers.get(i).unwrap_or(0.0)).collect::<Vec<f64>>()
             };
@@ -224,19 +173,7 @@ impl Observer {
             at += size;
             history += size * length;
         }
-        if history != manifest.observation.size {
-            return Err(ObserveError::WrongTotal { got: manifest.observation.size, want: history });
-        }
         let by_time = manifest.observation.interleave == Interleave::Time;
-        if let (true, Some(first)) = (by_time, ops.first())
-            && let Some(other) = ops.iter().find(|o| o.length != first.length)
-        {
-            let what = format!(
-                "history of {} frames, {} has {}; interleave = time needs equal lengths",
-                other.length, first.name, first.length
-            );
-            return Err(ObserveError::BadTerm { term: other.name.clone(), what });
-        }
         let objects = compiler.objects;
         Ok(Self {
             ops,
