@@ -1,7 +1,8 @@
 """The networks that are timed (spec/policy.md §10), each as a bundle with random weights.
 
 A 48-256-256-12 and K 64-512-256-128-29 with ELU, B 376-512-512-512-17 with LayerNorm and ELU, and the demo's
-Symphony actor. K comes with a robot of 29 joints and ten monitors, so that a whole loop can run it.
+Symphony actor. K comes with a robot of 29 joints and ten monitors, so that a whole loop
+can run it; K-plain is K without the monitors.
 """
 
 from __future__ import annotations
@@ -118,11 +119,13 @@ def networks(control_hz: float = CONTROL_HZ) -> dict[str, tuple[nn.Module, dict[
         for i in range(MONITORS)
     )
     actor, reach, spec = symphony_actor()
+    network = mlp((64, 512, 256, 128, JOINTS))
     return {
         "actor": (actor, {**reach, "name": "actor"}, spec),
         "A": (mlp((48, 256, 256, 12)), manifest("A", 12, a, control_hz), None),
         "B": (mlp((376, 512, 512, 512, 17), norm=True), manifest("B", 17, b, control_hz), None),
-        "K": (mlp((64, 512, 256, 128, JOINTS)), k, watched),
+        "K": (network, k, watched),
+        "K-plain": (network, {**k, "monitors": []}, None),
     }
 
 

@@ -2,12 +2,12 @@
 
     python benches/tick.py [--quick] [--json FILE]
 
-29 joints on the null device at 1 kHz, network K (64-512-256-128-29, ELU), ten monitors. Ours is the time
+29 joints on the null device at 1 kHz, network K (64-512-256-128-29, ELU), the recorder on. Ours is the time
 from the return of the device's read to the entry of its write: observation, inference, action, limiter,
-monitors, gate. kinfer's is the time from the return of the provider's `get_inputs` to the entry of
-`take_action`, the same network behind a Concat. kinfer pins onnxruntime 1.20, so it gets an environment of
-its own under the user's cache. Blocks of ticks alternate between the processes on one core; none is
-measured while another runs.
+gate (ten monitors besides in the other rows). kinfer's is the time from the return of the provider's
+`get_inputs` to the entry of `take_action`, the same network behind a Concat. kinfer pins onnxruntime 1.20,
+so it gets an environment of its own under the user's cache. Blocks of ticks alternate between the processes
+on one core; none is measured while another runs.
 """
 
 from __future__ import annotations
@@ -122,8 +122,9 @@ def measure(quick: bool) -> Report:
         folder = Path(name)
         robot = folder / "robot.toml"
         robot.write_text(nets.robot_toml(nets.JOINTS))
-        bundle = nets.bundles(folder, ["K"])["K"][0]
-        command = ["--bundle", bundle, "--robot", robot, "--record", folder / "log.mcap"]
+        made = nets.bundles(folder, ["K", "K-plain"])
+        bundle, plain = made["K"][0], made["K-plain"][0]
+        command = ["--bundle", bundle, "--plain", plain, "--robot", robot, "--record", folder]
         try:
             ours = Worker([common.program("tick", quick), *command])
         except RuntimeError as error:
@@ -136,9 +137,9 @@ def measure(quick: bool) -> Report:
                 peer.ask(str(n))
             except (RuntimeError, OSError, StopIteration) as error:
                 peer, why = None, str(error) or repr(error)
-        blocks: dict[str, list[dict]] = {"recorded": [], "unrecorded": [], "kinfer": []}
+        blocks: dict[str, list[dict]] = {"plain": [], "recorded": [], "unrecorded": [], "kinfer": []}
         for _ in range(rounds):
-            for kind in ("recorded", "unrecorded"):
+            for kind in ("plain", "recorded", "unrecorded"):
                 blocks[kind].append(ours.ask(f"{kind} {n}"))
             if peer is not None:
                 blocks["kinfer"].append(peer.ask(str(n)))
@@ -157,7 +158,7 @@ def measure(quick: bool) -> Report:
         if peer is None:
             report.missing(what, why, bar)
         else:
-            row(what, times("recorded", "response", figure), times("kinfer", "response", figure), bar)
+            row(what, times("plain", "response", figure), times("kinfer", "response", figure), bar)
     row(
         "tick without network, network, p50",
         times("recorded", "without_network"),
@@ -165,7 +166,10 @@ def measure(quick: bool) -> Report:
         1.0,
     )
     row("recorder on, off, p50", times("recorded", "total"), times("unrecorded", "total"), 1.10)
-    report.notes.append(f"log entries dropped: {blocks['recorded'][-1]['dropped']}")
+    dropped = [blocks[kind][-1]["dropped"] for kind in ("plain", "recorded")]
+    report.notes.append(f"log entries dropped: {sum(dropped)}")
+    both = [f"{np.median(times(kind, 'response')):.1f}" for kind in ("plain", "recorded")]
+    report.notes.append(f"observation → command, p50: {both[0]} µs, with ten monitors {both[1]} µs")
     total = times("recorded", "total"), times("recorded", "total", "p99")
     report.notes.append(f"whole tick: p50 {np.median(total[0]):.1f} µs, p99 {np.median(total[1]):.1f} µs")
     return report

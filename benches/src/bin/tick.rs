@@ -1,6 +1,6 @@
 //! Whole ticks at the control rate, with and without the recorder, in blocks that the caller interleaves with others.
 //!
-//! Each line on the standard input is `recorded N` or `unrecorded N`; the answer is the figures of N ticks, one line.
+//! Each line on the standard input is `plain N` (recorded, no monitors), `recorded N` or `unrecorded N`; the answer is the figures of N ticks, one line.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,12 @@ const WARM_UP: usize = 300;
 struct Args {
     #[arg(long)]
     bundle: PathBuf,
+    /// The same bundle without monitors.
+    #[arg(long)]
+    plain: PathBuf,
     #[arg(long)]
     robot: PathBuf,
-    /// Log of the recorded loop.
+    /// Folder of the logs.
     #[arg(long)]
     record: PathBuf,
 }
@@ -64,8 +67,8 @@ fn block(rig: &mut Rig, period_ns: i64, n: usize) -> Result<Figures, String> {
     })
 }
 
-fn started(args: &Args, record: Option<&Path>, period_ns: i64) -> Result<Rig, String> {
-    let mut rig = Rig::new(&args.bundle, &args.robot, record)?;
+fn started(bundle: &Path, robot: &Path, record: Option<&Path>, period_ns: i64) -> Result<Rig, String> {
+    let mut rig = Rig::new(bundle, robot, record)?;
     rig.arm();
     block(&mut rig, period_ns, WARM_UP)?;
     Ok(rig)
@@ -73,14 +76,17 @@ fn started(args: &Args, record: Option<&Path>, period_ns: i64) -> Result<Rig, St
 
 fn run(args: &Args) -> Result<(), String> {
     let period_ns = Robot::load(&args.robot).map_err(|e| e.to_string())?.control_period_ns();
-    let mut recorded = started(args, Some(&args.record), period_ns)?;
-    let mut unrecorded = started(args, None, period_ns)?;
+    let log = |name: &str| args.record.join(name).with_extension("mcap");
+    let mut plain = started(&args.plain, &args.robot, Some(&log("plain")), period_ns)?;
+    let mut recorded = started(&args.bundle, &args.robot, Some(&log("recorded")), period_ns)?;
+    let mut unrecorded = started(&args.bundle, &args.robot, None, period_ns)?;
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|e| e.to_string())?;
         let (rig, n) = match line.split_once(' ') {
+            Some(("plain", n)) => (&mut plain, n),
             Some(("recorded", n)) => (&mut recorded, n),
             Some(("unrecorded", n)) => (&mut unrecorded, n),
-            _ => return Err(format!("{line:?}: recorded N or unrecorded N")),
+            _ => return Err(format!("{line:?}: plain N, recorded N or unrecorded N")),
         };
         let n = n.parse().map_err(|e| format!("{line:?}: {e}"))?;
         let figures = block(rig, period_ns, n)?;
