@@ -117,7 +117,7 @@ def measure(quick: bool) -> Report:
     report = Report(
         "tick", "ours / theirs, medians of interleaved blocks of ticks at 1 kHz, wall time, one core"
     )
-    n, rounds = (30, 3) if quick else (2000, 9)
+    n, turns, rounds = (30, 1, 3) if quick else (250, 8, 9)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         robot = folder / "robot.toml"
@@ -138,7 +138,7 @@ def measure(quick: bool) -> Report:
             except (RuntimeError, OSError, StopIteration) as error:
                 peer, why = None, str(error) or repr(error)
         blocks: dict[str, list[dict]] = {"plain": [], "recorded": [], "unrecorded": [], "kinfer": []}
-        for _ in range(rounds):
+        for _ in range(rounds * turns):
             for kind in ("plain", "recorded", "unrecorded"):
                 blocks[kind].append(ours.ask(f"{kind} {n}"))
             if peer is not None:
@@ -148,7 +148,9 @@ def measure(quick: bool) -> Report:
                 worker.close()
 
     def times(kind: str, stage: str, figure: str = "p50") -> np.ndarray:
-        return np.array([b[stage][figure] / 1e3 for b in blocks[kind]])
+        """Per round: the median of its turns, µs."""
+        us = np.array([b[stage][figure] / 1e3 for b in blocks[kind]])
+        return np.median(us.reshape(rounds, turns), axis=1)
 
     def row(what: str, a: np.ndarray, b: np.ndarray, bar: float | None) -> None:
         report.ratio(what, a, b, bar, figures=f"{np.median(a):.1f} / {np.median(b):.1f} µs")
