@@ -1,6 +1,6 @@
 //! One tick: what the robot is, what the policy wants, what the limits allow, what the motors are told.
 
-use cadenza_policy::manifest::Manifest;
+use cadenza_policy::manifest::{Manifest, Previous};
 
 use super::RunError;
 use super::policy::PolicySource;
@@ -153,10 +153,7 @@ impl Controller {
         config: &RunConfig,
     ) -> Result<Self, RunError> {
         check_bundle(robot, manifest)?;
-        if robot.safety.start == Start::Home {
-            let expected = "measured: a move home before the policy starts is not built yet";
-            return Err(RunError::Config { key: "safety.start", value: "home".into(), expected });
-        }
+        refuse_unbuilt(manifest, robot)?;
         let (limits, _) = effective_limits(robot, manifest)?;
         let (gains, _) = effective_gains(robot, manifest)?;
         let mut observer = Observer::new(manifest, robot)?;
@@ -270,4 +267,21 @@ impl Controller {
         }
         self.policy.reset();
     }
+}
+
+/// Refuses what the formats know and this loop does not do yet: to ignore it would move the robot in another way than
+/// the bundle or robot.toml says.
+fn refuse_unbuilt(manifest: &Manifest, robot: &Robot) -> Result<(), RunError> {
+    let refuse = |key, value: String, expected| Err(RunError::Config { key, value, expected });
+    if robot.safety.start == Start::Home {
+        return refuse("safety.start", "home".into(), "measured: a move home is not built yet");
+    }
+    if manifest.chunk.execute != 1 {
+        let value = manifest.chunk.execute.to_string();
+        return refuse("chunk.execute", value, "1: the policy is asked at every policy step");
+    }
+    if manifest.action.previous == Previous::Applied {
+        return refuse("action.previous", "applied".into(), "raw: the applied action is not fed back yet");
+    }
+    Ok(())
 }

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use cadenza_runtime::control::{Refusal, Request};
+use cadenza_policy::manifest::Previous;
+use cadenza_runtime::control::{Controller, Refusal, Request};
 use cadenza_runtime::device::fault::Trouble;
 use cadenza_runtime::device::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness, Stop};
 use cadenza_runtime::safety::{Level, Phase, Reason};
 use cadenza_runtime::state::{Command, State};
 
-use crate::rig::{ARMED, Act, Parts, REST, Rig, faulty, injection, sway};
+use crate::rig::{ARMED, Act, Parts, REST, Rig, faulty, injection, sway, toml};
 use Level::{Damp, Off, Run, SoftStop};
 
 /// What a device was asked for.
@@ -196,4 +197,28 @@ fn operator_commands_reach_the_policy_and_bad_ones_do_not() {
     let mut rig = Rig::new(&Parts::default(), &[], &requests, policy);
     rig.levels(60);
     assert_eq!(*seen.lock().unwrap(), [(9, 0.25), (19, 0.25), (29, -0.5), (39, -0.5), (49, 1.0), (59, 1.0)]);
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_before_anything_moves() {
+    let refused = |parts: &Parts| {
+        let controller = Controller::new(
+            &parts.manifest,
+            None,
+            &parts.robot(),
+            &DeviceInfo::default(),
+            Box::new(Act(sway(0.1))),
+            &parts.config,
+        );
+        controller.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(refused(&Parts::default()), "");
+    let home = Parts { text: toml([0, 1, 2], "start = \"home\"\n"), ..Parts::default() };
+    assert!(refused(&home).starts_with("safety.start = home: measured"), "{}", refused(&home));
+    let mut chunks = Parts::default();
+    chunks.manifest.chunk.execute = 4;
+    assert!(refused(&chunks).starts_with("chunk.execute = 4: 1"), "{}", refused(&chunks));
+    let mut applied = Parts::default();
+    applied.manifest.action.previous = Previous::Applied;
+    assert!(refused(&applied).starts_with("action.previous = applied: raw"), "{}", refused(&applied));
 }
