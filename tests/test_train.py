@@ -18,7 +18,8 @@ from cadenza.evaluate import Evaluation
 from cadenza.recipes import reached, recipe
 from cadenza.rundir import RunDir
 from cadenza.sinks import Sink
-from cadenza.train import Diverged, TrainConfig, load_agent, train
+from cadenza.train import Diverged, load_agent, train
+from cadenza.train_config import TrainConfig
 
 SMALL = TrainConfig(
     settings=SymphonyConfig(hidden=16, explore_steps=64, tiles=4, updates_per_vector_step=2),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.evaluate import Evaluation
-from cadenza.train import TrainConfig
+from cadenza.train_config import TrainConfig
 
 RECIPES: dict[str, TrainConfig] = {
     "cadenza/ReachArm6-v0": TrainConfig(

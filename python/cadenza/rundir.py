@@ -13,14 +13,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cadenza.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from cadenza.robot import suggest
 from cadenza.sinks import CsvSink, Sink, TensorBoardSink
-
-if TYPE_CHECKING:
-    from cadenza.train import TrainConfig
+from cadenza.train_config import ALGORITHMS, TrainConfig
 
 
 class RunDir:
@@ -49,8 +47,6 @@ class RunDir:
 
     def config(self) -> TrainConfig:
         """The run's settings. Raises ValueError, naming the file, when it is missing or not a run's."""
-        from cadenza.train import ALGORITHMS, TrainConfig
-
         path = self.path / "config.json"
         try:
             data = json.loads(path.read_text())

@@ -20,8 +20,6 @@ import numpy as np
 import torch
 
 from cadenza.algos import Algorithm, EnvInfo, TrainingDiverged
-from cadenza.algos.symphony import Symphony
-from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.checkpoint import CheckpointError, save_checkpoint
 from cadenza.evaluate import Evaluation, evaluate
 from cadenza.progress import ProgressMode, make_progress
@@ -30,55 +28,7 @@ from cadenza.sim.batch import SimulationDiverged
 from cadenza.sinks import Sink
 from cadenza.tasks import make
 from cadenza.tasks.task import Environment, Transition
-
-ALGORITHMS: dict[str, tuple[type, type]] = {"symphony": (SymphonyConfig, Symphony)}
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a run.
-
-    Attributes:
-        task: id of the task, e.g. "cadenza/ReachArm6-v0" or "gym:Hopper-v5".
-        algorithm: name of the algorithm.
-        settings: its settings.
-        steps: transitions to collect, over all environments.
-        envs: parallel environments.
-        seed: seeds the agent and the environments.
-        eval_every: transitions between evaluations; they begin with the first update.
-        eval_episodes: episodes of an evaluation.
-        eval_seed: seed of the evaluation's starts, the same for every run and every evaluation.
-        log_every: transitions between two rows of training metrics.
-        checkpoint_every: transitions between two checkpoints; there is always one at the end.
-        sim_threads: threads of the simulation; they change the speed, never a number.
-        torch_threads: threads of torch; more than one may change the last bits.
-        device: where the networks are trained.
-    """
-
-    task: str = "cadenza/ReachArm6-v0"
-    algorithm: Literal["symphony"] = "symphony"
-    settings: SymphonyConfig = field(default_factory=SymphonyConfig)
-    steps: int = 100_000
-    envs: int = 1
-    seed: int = 0
-    eval_every: int = 2_500
-    eval_episodes: int = 10
-    eval_seed: int = 20_000
-    log_every: int = 1_000
-    checkpoint_every: int = 10_000
-    sim_threads: int = 1
-    torch_threads: int = 1
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm {self.algorithm!r} is not one of {', '.join(ALGORITHMS)}")
-        for name in (
-            "steps", "envs", "eval_every", "eval_episodes", "log_every", "checkpoint_every", "sim_threads",
-            "torch_threads",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+from cadenza.train_config import ALGORITHMS, TrainConfig
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import tyro
 
 from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.recipes import recipe
-from cadenza.train import ALGORITHMS, TrainConfig, TrainResult, train
+from cadenza.train import TrainResult, train
+from cadenza.train_config import ALGORITHMS, TrainConfig
 
 EPILOG = "example: cadenza train symphony --task cadenza/ReachArm6-v0 --steps 28000 --seed 0"
 
