@@ -141,3 +141,20 @@ def test_bad_input_is_refused():
     manifest["action"]["joints"][0] = "shoulder"
     with pytest.raises(ValueError, match="shoulder"):
         _native.ActionBatch(json.dumps(manifest), TASK.robot.native, N)
+
+
+def test_arrays_that_share_memory_are_refused_and_change_nothing():
+    actions, _ = pair("ActionBatch")
+    q = np.tile(TASK.robot.home, (N, 1))
+    actions.reset(np.arange(N), q)
+    before = actions.state()
+    memory, other = np.zeros((N, 20, 7)), np.zeros((N, 20, 7))
+    u = np.zeros((N, 6), np.float32)
+    with pytest.raises(ValueError, match="out_q cannot be written to"):
+        actions.step(u, memory[:, 0], memory, other)
+    with pytest.raises(ValueError, match="out_dq cannot be written to"):
+        actions.step(u, q, memory, memory)
+    other.flags.writeable = False
+    with pytest.raises(ValueError, match="out_dq cannot be written to"):
+        actions.step(u, q, memory, other)
+    assert actions.state() == before

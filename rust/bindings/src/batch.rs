@@ -8,9 +8,7 @@ use cadenza_runtime::observe::{Feedback, Observer};
 use cadenza_runtime::robot::ticks_per_step;
 use cadenza_runtime::state::{MAX_JOINTS, MAX_USER, State};
 use numpy::ndarray::ArrayView2;
-use numpy::{
-    PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2, PyReadwriteArray3, PyUntypedArrayMethods,
-};
+use numpy::{PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -107,9 +105,10 @@ impl ObservationBatch {
         action: PyReadonlyArray2<'_, f32>,
         target: PyReadonlyArray2<'_, f64>,
         time: PyReadonlyArray1<'_, f64>,
-        mut out: PyReadwriteArray2<'_, f32>,
+        out: &Bound<'_, PyArray2<f32>>,
         ids: Option<PyReadonlyArray1<'_, i64>>,
     ) -> PyResult<()> {
+        let mut out = out.try_readwrite().map_err(|e| error::borrowed("out", e))?;
         let n = self.observers.len();
         for (name, array) in [("q", &q), ("dq", &dq), ("tau", &tau), ("target", &target)] {
             expect(name, array.shape(), &[n, self.joints])?;
@@ -221,9 +220,11 @@ impl ActionBatch {
         py: Python<'_>,
         action: PyReadonlyArray2<'_, f32>,
         q: PyReadonlyArray2<'_, f64>,
-        mut out_q: PyReadwriteArray3<'_, f64>,
-        mut out_dq: PyReadwriteArray3<'_, f64>,
+        out_q: &Bound<'_, PyArray3<f64>>,
+        out_dq: &Bound<'_, PyArray3<f64>>,
     ) -> PyResult<()> {
+        let mut out_q = out_q.try_readwrite().map_err(|e| error::borrowed("out_q", e))?;
+        let mut out_dq = out_dq.try_readwrite().map_err(|e| error::borrowed("out_dq", e))?;
         let n = self.paths.len();
         expect("action", action.shape(), &[n, self.actions])?;
         expect("q", q.shape(), &[n, self.joints])?;

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use cadenza_policy::{self as policy, Bundle, Manifest, Options, ParityReport, Policy};
-use numpy::{
-    PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyReadwriteArray1, PyUntypedArrayMethods,
-};
+use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -108,20 +106,18 @@ impl PyPolicy {
         py: Python<'py>,
         obs: PyReadonlyArray1<'py, f32>,
         prev: Option<PyReadonlyArray1<'py, f32>>,
-        out: Option<PyReadwriteArray1<'py, f32>>,
+        out: Option<Bound<'py, PyArray1<f32>>>,
     ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-        let mut out = match out {
-            Some(out) => out,
-            None => PyArray1::zeros(py, self.actions, false).readwrite(),
-        };
+        let out = out.unwrap_or_else(|| PyArray1::zeros(py, self.actions, false));
         {
+            let mut action = out.try_readwrite().map_err(|e| error::borrowed("out", e))?;
             let obs = obs.as_slice()?;
             let previous = prev.as_ref().map(|p| p.as_slice()).transpose()?.unwrap_or(&[]);
-            let action = out.as_slice_mut()?;
+            let action = action.as_slice_mut()?;
             let policy = &mut self.policy;
             py.detach(|| policy.act(obs, previous, action)).map_err(error::bundle)?;
         }
-        Ok((**out).clone())
+        Ok(out)
     }
 
     /// Replays the recorded vectors; leaves a reset policy.

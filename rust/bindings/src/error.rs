@@ -23,6 +23,11 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("RuntimeFault", py.get_type::<RuntimeFault>())
 }
 
+/// An output array that shares memory with an input, or is read-only.
+pub(crate) fn borrowed(name: &str, error: impl Display) -> PyErr {
+    PyValueError::new_err(format!("{name} cannot be written to: {error}"))
+}
+
 pub(crate) fn stl(error: impl Display) -> PyErr {
     StlError::new_err(error.to_string())
 }
