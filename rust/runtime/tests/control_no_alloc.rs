@@ -1,9 +1,8 @@
 //! The whole tick allocates nothing once the loop stands: recorder, monitors, policy, faults and operator included.
 
+mod counting;
 mod rig;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use cadenza_runtime::control::{Inbox, PolicyError, Request};
@@ -13,41 +12,9 @@ use cadenza_runtime::log::{Log, Recorder, Topic};
 use cadenza_runtime::safety::{Level, Reason};
 use cadenza_runtime::timing::stats::Stats;
 use cadenza_runtime::timing::summary::StatsSummary;
+use counting::COUNT;
 use rig::{Act, HOME, PERIOD_NS, Parts, Rig, faulty, injection};
 use serde_json::json;
-
-thread_local!(static COUNT: Cell<usize> = const { Cell::new(0) });
-
-struct Counting;
-
-fn count() {
-    // The thread may be past its own end; nobody counts there.
-    let _ = COUNT.try_with(|c| c.set(c.get() + 1));
-}
-
-// SAFETY: every call goes to the system allocator unchanged; the counter is a thread-local `Cell` without destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(p, layout) }
-    }
-
-    unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(p, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const TICKS: u64 = 100_000;
 const ROUND: u64 = 5_000;
