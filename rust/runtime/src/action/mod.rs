@@ -7,6 +7,7 @@
 //! [`ActionPath`] strings the three together for the control tick and for batched training alike. Nothing here
 //! allocates after construction; nothing panics on bad input.
 
+mod boxcar;
 mod decode;
 mod limiter;
 mod path;

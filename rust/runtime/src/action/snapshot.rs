@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::boxcar::Boxcar;
+use super::limiter::Motion;
 use super::{ActionPath, Decoder, Limiter, Sequence};
 
 /// All that an [`ActionPath`] remembers. Numbers survive JSON bit for bit.
@@ -10,8 +12,8 @@ pub struct PathSnapshot {
     pub(super) chunks: u64,
     /// Decoded target of each joint.
     pub(super) target: Vec<f64>,
-    /// Position, velocity and last target of each joint.
-    pub(super) limiter: Vec<[f64; 3]>,
+    /// Motion and last positions of each joint.
+    pub(super) limiter: Vec<(Motion, Boxcar)>,
     pub(super) epoch: u32,
     pub(super) newest: Option<(u64, u64)>,
     pub(super) values: Vec<f64>,
@@ -33,7 +35,8 @@ pub struct WrongSnapshot {
 
 impl PathSnapshot {
     fn size(&self) -> usize {
-        self.target.len() + 3 * self.limiter.len() + self.values.len() + self.ticks.len() + self.held.len()
+        let positions: usize = self.limiter.iter().map(|(_, boxcar)| boxcar.taps()).sum();
+        self.target.len() + positions + self.values.len() + self.ticks.len() + self.held.len()
     }
 }
 
@@ -62,7 +65,10 @@ impl ActionPath {
     /// [`WrongSnapshot`]; nothing changes.
     pub fn restore(&mut self, snapshot: &PathSnapshot) -> Result<(), WrongSnapshot> {
         let (got, want) = (snapshot.size(), self.snapshot().size());
-        if got != want || snapshot.values.len() != self.sequence.values.len() {
+        let fits = snapshot.values.len() == self.sequence.values.len()
+            && snapshot.limiter.len() == self.limiter.axes.len()
+            && snapshot.target.len() == self.sequence.n;
+        if got != want || !fits {
             return Err(WrongSnapshot { got, want });
         }
         self.chunks = snapshot.chunks;
@@ -80,13 +86,14 @@ impl Decoder {
 }
 
 impl Limiter {
-    fn motion(&self) -> Vec<[f64; 3]> {
-        self.axes[..self.n].iter().map(|axis| [axis.p, axis.v, axis.u]).collect()
+    fn motion(&self) -> Vec<(Motion, Boxcar)> {
+        self.axes.iter().map(|axis| (axis.motion, axis.boxcar.clone())).collect()
     }
 
-    fn restore(&mut self, motion: &[[f64; 3]]) {
-        for (axis, &[p, v, u]) in self.axes.iter_mut().zip(motion) {
-            (axis.p, axis.v, axis.u) = (p, v, u);
+    fn restore(&mut self, motion: &[(Motion, Boxcar)]) {
+        for (axis, (motion, boxcar)) in self.axes.iter_mut().zip(motion) {
+            axis.motion = *motion;
+            axis.boxcar.restore(boxcar);
         }
     }
 }

@@ -23,6 +23,8 @@ pub enum Check {
     Velocity,
     /// Change of velocity in one tick.
     Acceleration,
+    /// Change of acceleration in one tick.
+    Jerk,
     /// Velocity feed-forward.
     FeedForward,
     /// Effort feed-forward.
@@ -54,17 +56,31 @@ pub(super) struct Last {
     pub(super) command: Command,
     /// Velocity of the sent positions.
     pub(super) velocity: Joints,
+    /// Acceleration of the sent positions.
+    pub(super) acceleration: Joints,
+    /// Joints that the gate itself has moved and that have not stood still since, one bit each: their jerk is its own.
+    pub(super) moved: u64,
 }
 
 impl Last {
     pub(super) fn new(n: usize) -> Self {
-        Self { command: Command::off(n), velocity: [0.0; MAX_JOINTS] }
+        Self {
+            command: Command::off(n),
+            velocity: [0.0; MAX_JOINTS],
+            acceleration: [0.0; MAX_JOINTS],
+            moved: 0,
+        }
     }
 
     /// Takes `command`, which passed the checks.
     pub(super) fn accept(&mut self, command: &Command, dt: f64) {
         for i in 0..command.joints() {
-            self.velocity[i] = (command.q[i] - self.command.q[i]) / dt;
+            let velocity = (command.q[i] - self.command.q[i]) / dt;
+            self.acceleration[i] = (velocity - self.velocity[i]) / dt;
+            self.velocity[i] = velocity;
+            if velocity == 0.0 && self.acceleration[i] == 0.0 {
+                self.moved &= !(1 << i);
+            }
         }
         self.command = *command;
     }
@@ -72,7 +88,9 @@ impl Last {
     /// Stops where it is: the last positions once more, at rest.
     pub(super) fn freeze(&mut self) {
         self.velocity = [0.0; MAX_JOINTS];
+        self.acceleration = [0.0; MAX_JOINTS];
         self.command.dq = [0.0; MAX_JOINTS];
+        self.moved = u64::MAX;
     }
 
     /// Whether no sent position moves.
@@ -81,7 +99,7 @@ impl Last {
     }
 }
 
-/// Checks `command` against the limits and against `last`, in the order finite, position, velocity, acceleration.
+/// Checks `command` against the limits and against `last`, in the order finite, position, velocity, acceleration, jerk.
 pub(super) fn check(
     command: &Command,
     last: &Last,
@@ -116,6 +134,11 @@ pub(super) fn check(
         let acceleration = (velocity - last.velocity[i]) / dt;
         if acceleration.abs() > l.acceleration * (1.0 + TOLERANCE) + 2.0 * rounding / dt {
             return fail(Check::Acceleration, acceleration, l.acceleration);
+        }
+        let jerk = (acceleration - last.acceleration[i]) / dt;
+        let rough = last.moved >> i & 1 == 1;
+        if !rough && jerk.abs() > l.jerk * (1.0 + TOLERANCE) + 4.0 * rounding / (dt * dt) {
+            return fail(Check::Jerk, jerk, l.jerk);
         }
         if tau.abs() > l.effort * (1.0 + TOLERANCE) {
             return fail(Check::Effort, tau, l.effort);

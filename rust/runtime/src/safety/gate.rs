@@ -455,7 +455,10 @@ impl Gate {
         for i in 0..self.limits.len() {
             let (q, dq, before) = (self.q[i], self.dq[i], command.q[i]);
             check::move_target(command, &self.last, i, q, dq, &self.limits[i], self.dt);
-            self.altered |= command.q[i] != before;
+            if command.q[i] != before {
+                self.altered = true;
+                self.last.moved |= 1 << i;
+            }
         }
     }
 

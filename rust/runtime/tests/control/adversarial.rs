@@ -8,7 +8,7 @@ use cadenza_runtime::control::{Inbox, PolicyError, Request};
 use cadenza_runtime::device::fault::{Faulty, Injection, Trouble};
 use cadenza_runtime::device::null::NullDevice;
 use cadenza_runtime::device::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness, Stop};
-use cadenza_runtime::robot::{Limits, Robot, effective_limits};
+use cadenza_runtime::robot::{Limits, Robot, TorqueMode, effective_limits};
 use cadenza_runtime::safety::{Level, Phase, Reason};
 use cadenza_runtime::state::{Command, State};
 use serde_json::json;
@@ -22,16 +22,16 @@ struct Judge<D> {
     inner: D,
     limits: Vec<Limits>,
     robot: Robot,
-    /// Positions and velocities of the last stiff command; absent while the motors have no stiffness.
-    last: Option<([f64; 3], [f64; 3])>,
+    /// Positions, velocities and accelerations of the last stiff command; absent while the motors have no stiffness.
+    last: Option<[[f64; 3]; 3]>,
     written: [u64; 5],
-    /// Largest part of its limit that a velocity and an acceleration reached.
-    most: [f64; 2],
+    /// Largest part of its limit that a velocity, an acceleration and a jerk reached.
+    most: [f64; 3],
 }
 
 impl<D> Judge<D> {
     fn new(inner: D, limits: Vec<Limits>, robot: Robot) -> Self {
-        Self { inner, limits, robot, last: None, written: [0; 5], most: [0.0; 2] }
+        Self { inner, limits, robot, last: None, written: [0; 5], most: [0.0; 3] }
     }
 
     fn judge(&mut self, c: &Command) {
@@ -47,8 +47,8 @@ impl<D> Judge<D> {
             self.last = None;
             return;
         }
-        let (q0, v0) = self.last.expect("stiff only after enable");
-        let (mut q, mut v) = (q0, v0);
+        let [q0, v0, a0] = self.last.expect("stiff only after enable");
+        let [mut q, mut v, mut acceleration] = [q0, v0, a0];
         for (i, l) in self.limits.iter().enumerate() {
             q[i] = c.q[i];
             v[i] = (q[i] - q0[i]) / DT;
@@ -73,10 +73,19 @@ impl<D> Judge<D> {
                 "tick {}: acceleration {a} of joint {i}",
                 c.tick
             );
+            let jerk = (a - a0[i]) / DT;
+            // A target that the gate moves to save torque has corners.
+            assert!(
+                jerk.abs() <= l.jerk * (1.0 + 1e-6) || self.robot.safety.torque_mode == TorqueMode::Target,
+                "tick {}: jerk {jerk} of joint {i}",
+                c.tick
+            );
+            acceleration[i] = a;
             self.most[0] = self.most[0].max(v[i].abs() / l.velocity);
             self.most[1] = self.most[1].max(a.abs() / l.acceleration);
+            self.most[2] = self.most[2].max(jerk.abs() / l.jerk);
         }
-        self.last = Some((q, v));
+        self.last = Some([q, v, acceleration]);
     }
 }
 
@@ -89,7 +98,7 @@ impl<D: Device> Device for Judge<D> {
     }
     fn enable(&mut self, hold: &Command) -> Result<(), DeviceError> {
         self.inner.enable(hold)?;
-        self.last = Some(([hold.q[0], hold.q[1], hold.q[2]], [0.0; 3]));
+        self.last = Some([[hold.q[0], hold.q[1], hold.q[2]], [0.0; 3], [0.0; 3]]);
         Ok(())
     }
     fn read(&mut self, out: &mut State) -> Result<Freshness, DeviceFault> {

@@ -142,8 +142,8 @@ fn stop_brakes_holds_and_damps() {
     let levels = rig.levels(1000);
     assert_eq!(levels[..3], [(0, Off), (ARMED, Run), (500, SoftStop)]);
     let (tick, level) = levels[3];
-    // A sway of 0.3 rad is slow: it rests within a few ticks.
-    assert!(level == Damp && (500 + REST..500 + REST + 10).contains(&tick), "{levels:?}");
+    // A sway of 0.3 rad is slow: it rests within a few ticks, and 9 more for the bound on the jerk.
+    assert!(level == Damp && (500 + REST..500 + REST + 19).contains(&tick), "{levels:?}");
     assert!(rig.controller.stopping());
     assert_eq!(rig.controller.gate().first_fault().unwrap().reason, Reason::OperatorStop);
 }

@@ -106,8 +106,8 @@ fn a_moving_robot_brakes_before_it_damps() {
     }
     assert!(fastest > 2.0, "the wrist was to move: {fastest}");
     let damped = stopped.expect("damped");
-    // 6 rad/s are braked with 90 rad/s² in 34 ticks.
-    assert!((bad_at + HOLD + 1 + REST..=bad_at + HOLD + 1 + REST + 36).contains(&damped), "{damped}");
+    // 6 rad/s are braked with 90 rad/s² in 34 ticks; the bound on the jerk costs 9 more.
+    assert!((bad_at + HOLD + 1 + REST..=bad_at + HOLD + 1 + REST + 45).contains(&damped), "{damped}");
 }
 
 #[test]

@@ -18,7 +18,8 @@ pub(crate) fn limits() -> Limits {
         position: [-1.0, 1.5],
         velocity: 3.0,
         acceleration: 50.0,
-        jerk: 5000.0,
+        // Two accelerations a tick: the follower below, which has no bound on its jerk, keeps this one.
+        jerk: 50_000.0,
         effort: 20.0,
         effort_rate: None,
         temperature: Some(70.0),
