@@ -51,7 +51,12 @@ class RunConfig:
         record: log file (MCAP).
         virtual_clock: no sleeping, one period for each tick; the same input gives the same bytes.
         dry_run: the full pipeline, but motors are never enabled and commands go to the log only.
-        upsample: `"hold"` or `"linear"`: how the policy's rate becomes the control rate.
+        upsample: `"hold"`, `"linear"` or `"cubic"`: how the policy's rate becomes the control rate; linear for
+            sequences and hold for single actions when `None`.
+        seam: `"replace"`, `"fade"`, `"fade:STEPS"`, `"ensemble"`, `"ensemble:K"` or `"prefix"`: how a new action
+            sequence takes over; the bundle's rule when `None`.
+        freeze: policy steps that a new sequence may no longer change.
+        late: `"drop"` or `"last"`: what becomes of a sequence that arrives when all of it is in the past.
         record_every: control ticks between two records of `/tick`.
         priority: real-time priority asked for (SCHED_FIFO).
         core: core to pin the control thread to.
@@ -64,7 +69,10 @@ class RunConfig:
     record: str | None = None
     virtual_clock: bool = False
     dry_run: bool = False
-    upsample: str = "hold"
+    upsample: str | None = None
+    seam: str | None = None
+    freeze: int = 0
+    late: str = "drop"
     record_every: int = 1
     priority: int = 80
     core: int | None = None

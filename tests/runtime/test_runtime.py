@@ -271,7 +271,11 @@ def test_the_configuration_is_that_of_rust():
         ({"virtual_clock": True}, "seconds.*virtual clock"),
         ({"record_every": 0}, "record_every"),
         ({"priority": 99}, "priority.*99"),
-        ({"upsample": "cubic"}, "cubic.*hold.*linear"),
+        ({"upsample": "sinc"}, "sinc.*hold.*linear.*cubic"),
+        ({"upsample": "cubic"}, "horizon.*1"),
+        ({"seam": "blend"}, "blend.*replace.*fade"),
+        ({"late": "never"}, "never.*drop.*last"),
+        ({"freeze": -1}, "freeze|-1"),
         ({"core": 100_000}, "100000"),
     ],
 )

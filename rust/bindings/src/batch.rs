@@ -3,7 +3,7 @@
 
 use cadenza_policy::manifest::Manifest;
 use cadenza_runtime::action::{ActionPath, PathSnapshot};
-use cadenza_runtime::config::Upsample;
+use cadenza_runtime::config::RunConfig;
 use cadenza_runtime::observe::{Feedback, Observer};
 use cadenza_runtime::robot::ticks_per_step;
 use cadenza_runtime::state::{MAX_JOINTS, MAX_USER, State};
@@ -187,8 +187,7 @@ impl ActionBatch {
     #[new]
     fn new(manifest_json: &str, robot: &PyRobot, n: usize) -> PyResult<Self> {
         let manifest = manifest(manifest_json)?;
-        let upsample = if manifest.chunk.horizon > 1 { Upsample::Linear } else { Upsample::Hold };
-        let path = ActionPath::new(&manifest, &robot.0, upsample).map_err(error::bundle)?;
+        let path = ActionPath::new(&manifest, &robot.0, &RunConfig::default()).map_err(error::bundle)?;
         let joints = robot.0.joints.len();
         Ok(Self {
             actions: path.decoder.input_len(),

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::action::Seam;
 use crate::control::RunError;
 use crate::device::TimeSource;
 
@@ -20,8 +22,14 @@ pub struct RunConfig {
     pub virtual_clock: bool,
     /// Full pipeline, motors never enabled; commands go to the log only.
     pub dry_run: bool,
-    /// How the policy's rate becomes the control rate.
-    pub upsample: Upsample,
+    /// How the policy's rate becomes the control rate; `linear` for sequences, `hold` for single actions when absent.
+    pub upsample: Option<Upsample>,
+    /// How a new action sequence takes over; the bundle's rule when absent.
+    pub seam: Option<Seam>,
+    /// Policy steps that a new sequence may no longer change.
+    pub freeze: u32,
+    /// What becomes of a sequence that arrives when all of it is in the past.
+    pub late: Late,
     /// Control ticks between two records of `/tick`; states and commands are always recorded.
     pub record_every: u32,
     /// Real-time priority asked for (SCHED_FIFO).
@@ -43,7 +51,10 @@ impl Default for RunConfig {
             record: None,
             virtual_clock: false,
             dry_run: false,
-            upsample: Upsample::Hold,
+            upsample: None,
+            seam: None,
+            freeze: 0,
+            late: Late::Drop,
             record_every: 1,
             priority: 80,
             core: None,
@@ -79,12 +90,24 @@ impl RunConfig {
 }
 
 /// How the policy's rate becomes the control rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Upsample {
     /// Hold each action for its policy step.
-    #[default]
     Hold,
     /// Straight line between two actions; needs a horizon of at least 2.
     Linear,
+    /// Monotone cubic through the actions, smooth in velocity; needs a horizon of at least 2.
+    Cubic,
+}
+
+/// What becomes of a sequence that arrives when all of it is in the past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Late {
+    /// Nothing: what is held stays held.
+    #[default]
+    Drop,
+    /// Its last action is held, if nothing newer is being played.
+    Last,
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cadenza_policy::manifest::Manifest;
 use cadenza_runtime::action::ActionPath;
-use cadenza_runtime::config::Upsample;
+use cadenza_runtime::config::{RunConfig, Upsample};
 use cadenza_runtime::observe::{Feedback, Observer};
 use cadenza_runtime::robot::Robot;
 use cadenza_runtime::state::State;
@@ -56,7 +56,12 @@ fn a_hundred_thousand_ticks_allocate_nothing() {
     let robot = Robot::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../robots/arm6")).unwrap();
     let manifest = manifest();
     let mut observer = Observer::new(&manifest, &robot).unwrap();
-    let mut path = ActionPath::new(&manifest, &robot, Upsample::Linear).unwrap();
+    let mut path = ActionPath::new(
+        &manifest,
+        &robot,
+        &RunConfig { upsample: Some(Upsample::Cubic), ..RunConfig::default() },
+    )
+    .unwrap();
     let mut state = State::new(7);
     for (q, joint) in state.q.iter_mut().zip(&robot.joints) {
         *q = joint.home;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use cadenza_policy::manifest::{ActionKind, ActionOffset, ChunkMode, Manifest};
 
-use super::ActionError;
+use super::{ActionError, bad};
 use crate::robot::{JointMap, Robot, effective_limits};
 use crate::state::{Joints, MAX_JOINTS, State};
 
@@ -84,7 +84,7 @@ impl Units {
         };
         let range = |key: String, [lo, hi]: [f64; 2]| {
             // NaN fails as well.
-            if lo <= hi { Ok([lo, hi]) } else { Err(bad(key, &format!("[{lo}, {hi}]"), "a range")) }
+            if lo <= hi { Ok([lo, hi]) } else { Err(bad(key, format!("[{lo}, {hi}]"), "a range")) }
         };
         range("action.raw_clip".into(), units.raw_clip)?;
         for joint in &action.joints {
@@ -114,10 +114,6 @@ impl Units {
         let r = raw.max(self.raw_clip[0]).min(self.raw_clip[1]);
         (r * self.scale[i] + self.offset[i]).max(self.clip[i][0]).min(self.clip[i][1])
     }
-}
-
-fn bad(key: impl Into<String>, value: &str, expected: &'static str) -> ActionError {
-    ActionError::BadValue { key: key.into(), value: value.to_owned(), expected }
 }
 
 /// Turns network outputs into joint targets in robot order. Allocates nothing after construction.

@@ -11,6 +11,7 @@ mod boxcar;
 mod decode;
 mod limiter;
 mod path;
+mod seam;
 mod sequence;
 mod snapshot;
 mod upsample;
@@ -19,6 +20,7 @@ pub(crate) use decode::Units;
 pub use decode::{DecodeError, Decoder};
 pub use limiter::Limiter;
 pub use path::{ActionFault, ActionPath, Motion};
+pub use seam::{NotASeam, Seam};
 pub use sequence::{Accepted, Chunk, Refusal, Sequence};
 pub use snapshot::{PathSnapshot, WrongSnapshot};
 
@@ -118,4 +120,8 @@ pub enum ActionError {
         /// What it may be.
         expected: &'static str,
     },
+}
+
+fn bad(key: impl Into<String>, value: impl ToString, expected: &'static str) -> ActionError {
+    ActionError::BadValue { key: key.into(), value: value.to_string(), expected }
 }

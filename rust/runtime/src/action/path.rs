@@ -5,7 +5,7 @@ use cadenza_policy::manifest::Manifest;
 use super::{
     Accepted, ActionError, Chunk, DecodeError, Decoder, Flow, LimitError, Limiter, Refusal, Sequence,
 };
-use crate::config::Upsample;
+use crate::config::RunConfig;
 use crate::robot::{Robot, effective_limits};
 use crate::state::{Joints, MAX_JOINTS, State};
 
@@ -54,13 +54,13 @@ impl ActionPath {
     ///
     /// # Errors
     /// [`ActionError`]: what does not fit, or is not supported.
-    pub fn new(manifest: &Manifest, robot: &Robot, upsample: Upsample) -> Result<Self, ActionError> {
+    pub fn new(manifest: &Manifest, robot: &Robot, config: &RunConfig) -> Result<Self, ActionError> {
         let decoder = Decoder::new(manifest, robot)?;
         let (limits, _) = effective_limits(robot, manifest)?;
         Ok(Self {
             rows: vec![0.0; decoder.output_len()],
             decoder,
-            sequence: Sequence::new(manifest, robot, upsample)?,
+            sequence: Sequence::new(manifest, robot, config)?,
             limiter: Limiter::new(&limits, robot.control_dt())?,
             chunks: 0,
         })
@@ -95,6 +95,7 @@ impl ActionPath {
             obs_tick: now,
             first_tick: now,
             rows,
+            prefix: 0,
             values: &self.rows,
         };
         let accepted = self.sequence.accept(&chunk, now)?;
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn a_full_increment_is_reached_within_its_policy_step() {
         let robot = arm6();
-        let mut path = ActionPath::new(&arm6_bundle(), &robot, Upsample::Hold).unwrap();
+        let mut path = ActionPath::new(&arm6_bundle(), &robot, &RunConfig::default()).unwrap();
         let mut state = home(&robot);
         path.reset(&state).unwrap();
         let (mut q, mut dq) = ([0.0; 20 * 7], [0.0; 20 * 7]);
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn a_rollout_is_the_control_ticks_one_by_one() {
         let robot = arm6();
-        let mut batch = ActionPath::new(&arm6_bundle(), &robot, Upsample::Hold).unwrap();
+        let mut batch = ActionPath::new(&arm6_bundle(), &robot, &RunConfig::default()).unwrap();
         let state = home(&robot);
         batch.reset(&state).unwrap();
         let mut single = batch.clone();
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn a_refused_output_moves_nothing() {
         let robot = arm6();
-        let mut path = ActionPath::new(&arm6_bundle(), &robot, Upsample::Hold).unwrap();
+        let mut path = ActionPath::new(&arm6_bundle(), &robot, &RunConfig::default()).unwrap();
         let mut state = home(&robot);
         path.reset(&state).unwrap();
         path.accept(&[0.5; 6], &state, 20).unwrap();
@@ -218,7 +219,7 @@ mod tests {
     #[test]
     fn a_silent_policy_ends_at_rest() {
         let robot = arm6();
-        let mut path = ActionPath::new(&arm6_bundle(), &robot, Upsample::Hold).unwrap();
+        let mut path = ActionPath::new(&arm6_bundle(), &robot, &RunConfig::default()).unwrap();
         let state = home(&robot);
         path.reset(&state).unwrap();
         path.accept(&[1.0; 6], &state, 0).unwrap();
@@ -241,8 +242,8 @@ mod tests {
             let mut permuted = robot.clone();
             permuted.joints = order.iter().map(|&i| robot.joints[i].clone()).collect();
             let (mut s1, mut s2) = (home(&robot), home(&permuted));
-            let mut p1 = ActionPath::new(&manifest, &robot, Upsample::Hold).unwrap();
-            let mut p2 = ActionPath::new(&manifest, &permuted, Upsample::Hold).unwrap();
+            let mut p1 = ActionPath::new(&manifest, &robot, &RunConfig::default()).unwrap();
+            let mut p2 = ActionPath::new(&manifest, &permuted, &RunConfig::default()).unwrap();
             p1.reset(&s1).unwrap();
             p2.reset(&s2).unwrap();
             for (step, raw) in raws.iter().enumerate() {

@@ -1,15 +1,16 @@
 //! Which action holds at which tick: absolute policy ticks, never list positions or clocks.
 //!
 //! A [`Chunk`] carries the actions of the policy ticks `first_tick, first_tick + 1, …`. The plan is a ring of those
-//! ticks. An accepted chunk replaces the plan from now on, over a fade if the bundle asks for one; a refused chunk
-//! leaves it as it was. When the plan runs out, the last target is held for `hold_ticks` control ticks and the sequence
+//! ticks. An accepted chunk enters the plan from now on by the [`Seam`] rule; a refused chunk leaves it as it was. When the plan runs out, the last target is held for `hold_ticks` control ticks and the sequence
 //! then reports [`Flow::Exhausted`]; a later chunk takes over by a fade from the held target.
 
-use cadenza_policy::manifest::{Channel, ChunkMode, Manifest, Seam};
+use std::f64::consts::TAU;
 
-use super::upsample::between;
-use super::{ActionError, Flow, Target};
-use crate::config::Upsample;
+use cadenza_policy::manifest::{Channel, ChunkMode, Manifest};
+
+use super::upsample::{Steps, between};
+use super::{ActionError, Flow, Seam, Target, bad};
+use crate::config::{Late, RunConfig, Upsample};
 use crate::robot::{Robot, ticks_per_step};
 use crate::state::{Joints, MAX_JOINTS};
 
@@ -26,16 +27,34 @@ pub struct Chunk<'a> {
     pub first_tick: u64,
     /// Rows.
     pub rows: usize,
+    /// Leading rows that repeat actions which were already committed when the policy was asked.
+    pub prefix: usize,
     /// Joint targets, rows × joints, robot order.
     pub values: &'a [f64],
 }
 
 /// What happened to an accepted chunk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Accepted {
     /// Rows that were already in the past.
     pub expired: usize,
+    /// A row of the prefix that is not what was committed; the committed action stays.
+    pub mismatch: Option<PrefixMismatch>,
 }
+
+/// A repeated action that differs from the committed one by more than 1e-4 of the joint's range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PrefixMismatch {
+    /// Row of the chunk.
+    pub row: usize,
+    /// Joint, robot order.
+    pub joint: usize,
+    /// New minus committed, rad.
+    pub error: f64,
+}
+
+/// Part of a joint's range by which a repeated action may differ from the committed one.
+const PREFIX_TOLERANCE: f64 = 1e-4;
 
 /// Why a chunk was refused; the plan is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,10 +118,16 @@ pub struct Sequence {
     ticks_per_step: u64,
     policy_dt: f64,
     upsample: Upsample,
+    seam: Seam,
     fade: usize,
     recovery: usize,
+    freeze: u64,
+    late: Late,
     hold_ticks: u64,
     discrete: u64,
+    angle: u64,
+    /// What a repeated action may differ by, for each joint, rad.
+    tolerance: Vec<f64>,
 
     pub(super) epoch: u32,
     /// Observation tick and id of the newest accepted chunk.
@@ -110,6 +135,8 @@ pub struct Sequence {
     /// Slot `tick % capacity` holds that tick's action when `ticks` says so.
     pub(super) values: Vec<f64>,
     pub(super) ticks: Vec<Option<u64>>,
+    /// Sequences that an ensemble's slot is the mean of.
+    pub(super) count: Vec<u32>,
     /// Last tick of the plan.
     pub(super) end: Option<u64>,
     /// What was asked for last.
@@ -122,9 +149,9 @@ impl Sequence {
     /// An empty plan for a bundle's chunks on a robot.
     ///
     /// # Errors
-    /// [`ActionError::NotSupported`] for seam `prefix` and `angle` channels; [`ActionError::BadValue`] for a horizon, a
-    /// fade or an up-sampling that cannot work; [`ActionError::Robot`] for rates that do not divide.
-    pub fn new(manifest: &Manifest, robot: &Robot, upsample: Upsample) -> Result<Self, ActionError> {
+    /// [`ActionError::BadValue`] for a horizon, a fade or an up-sampling that cannot work; [`ActionError::Robot`] for rates
+    /// that do not divide.
+    pub fn new(manifest: &Manifest, robot: &Robot, config: &RunConfig) -> Result<Self, ActionError> {
         let chunk = &manifest.chunk;
         let horizon = match chunk.mode {
             ChunkMode::Open => chunk.horizon,
@@ -133,36 +160,24 @@ impl Sequence {
         if !(1..=4096).contains(&horizon) {
             return Err(bad("chunk.horizon", horizon, "1 to 4096"));
         }
-        if upsample == Upsample::Linear && horizon < 2 {
-            return Err(bad("upsample = linear with horizon", horizon, "a horizon of at least 2, or hold"));
+        let usual = if horizon > 1 { Upsample::Linear } else { Upsample::Hold };
+        let upsample = config.upsample.unwrap_or(usual);
+        if upsample != Upsample::Hold && horizon < 2 {
+            return Err(bad(
+                "upsample = linear or cubic with horizon",
+                horizon,
+                "at least 2, or upsample = hold",
+            ));
         }
-        let usual = (horizon / 2).min(4);
-        let fade = match (chunk.seam, chunk.fade_ticks) {
-            (Seam::Replace, _) => 0,
-            (Seam::Fade, 0) => usual,
-            (Seam::Fade, n) if n < horizon => n,
-            (Seam::Fade, n) => return Err(bad("chunk.fade_ticks", n, "fewer than the horizon")),
-            (Seam::Prefix, _) => {
-                return Err(ActionError::NotSupported {
-                    what: "chunk.seam",
-                    value: "prefix".into(),
-                    supported: "replace, fade",
-                });
-            }
-        };
-        let mut discrete = 0;
+        let seam = config.seam.unwrap_or(Seam::of(chunk));
+        let (fade, recovery) = seam.fades(chunk, horizon)?;
+        let (mut discrete, mut angle) = (0, 0);
         for (name, channel) in &manifest.action.channels {
             let joint = crate::robot::JointMap::new(robot, &[name])?.places()[0];
             match channel {
                 Channel::Linear => {}
                 Channel::Discrete => discrete |= 1 << joint,
-                Channel::Angle => {
-                    return Err(ActionError::NotSupported {
-                        what: "action.channels",
-                        value: format!("{name} = angle"),
-                        supported: "linear, discrete",
-                    });
-                }
+                Channel::Angle => angle |= 1 << joint,
             }
         }
         let n = robot.joints.len();
@@ -174,14 +189,24 @@ impl Sequence {
             ticks_per_step: u64::from(ticks_per_step(manifest)?),
             policy_dt: manifest.rates.policy_dt,
             upsample,
+            seam,
             fade,
-            recovery: if fade > 0 { fade } else { usual },
+            recovery,
+            freeze: u64::from(config.freeze),
+            late: config.late,
             hold_ticks: u64::from(robot.safety.hold_ticks),
             discrete,
+            angle,
+            tolerance: robot
+                .joints
+                .iter()
+                .map(|j| PREFIX_TOLERANCE * (j.limits.position[1] - j.limits.position[0]))
+                .collect(),
             epoch: 0,
             newest: None,
             values: vec![0.0; capacity * n],
             ticks: vec![None; capacity],
+            count: vec![0; capacity],
             end: None,
             held: [0.0; MAX_JOINTS],
             idle_since: None,
@@ -244,13 +269,25 @@ impl Sequence {
     /// # Errors
     /// The [`Refusal`]; the plan is as it was.
     pub fn accept(&mut self, chunk: &Chunk<'_>, now: u64) -> Result<Accepted, Refusal> {
-        self.admit(chunk.id, chunk.epoch, chunk.obs_tick, chunk.first_tick, chunk.rows, now)?;
         let n = self.n;
+        let admitted = self.admit(chunk.id, chunk.epoch, chunk.obs_tick, chunk.first_tick, chunk.rows, now);
+        let expired = matches!(admitted, Err(Refusal::Expired { .. })) && self.late == Late::Last;
+        if !expired {
+            admitted?;
+        }
         if chunk.values.len() != chunk.rows * n {
             return Err(Refusal::WrongLength { got: chunk.values.len(), want: chunk.rows * n });
         }
         if let Some(i) = chunk.values.iter().position(|x| !x.is_finite()) {
             return Err(Refusal::NotFinite { row: i / n, joint: i % n });
+        }
+        if expired {
+            if self.slot(now).is_some() {
+                admitted?;
+            }
+            self.held[..n].copy_from_slice(&chunk.values[(chunk.rows - 1) * n..]);
+            self.newest = Some((chunk.obs_tick, chunk.id));
+            return Ok(Accepted { expired: chunk.rows, mismatch: None });
         }
 
         let start = now.max(chunk.first_tick);
@@ -266,25 +303,71 @@ impl Sequence {
         if let Some(slot) = self.end.filter(|_| !idle).and_then(|end| self.slot(end)) {
             beyond[..n].copy_from_slice(&self.values[slot * n..(slot + 1) * n]);
         }
+        // Steps before `open` are decided; the seam begins there.
+        let frozen = if self.end.is_some() { now.saturating_add(self.freeze) } else { start };
+        let open = start.max(frozen);
+        let committed = match self.seam {
+            Seam::Prefix => chunk.first_tick.saturating_add(chunk.prefix as u64),
+            _ => 0,
+        };
+        let mut mismatch = None;
         for tick in start..=last {
-            let (i, row) = ((tick - start) as usize, (tick - chunk.first_tick) as usize * n);
+            let row = (tick - chunk.first_tick) as usize;
             let (planned, slot) = (self.slot(tick).is_some(), self.place(tick));
-            let rows = self.values[slot * n..(slot + 1) * n].iter_mut().zip(&chunk.values[row..row + n]);
-            for (joint, ((value, &new), &beyond)) in rows.zip(&beyond).enumerate() {
-                let old = if planned { *value } else { beyond };
-                let weight = (i + 1) as f64 / (fade + 1) as f64;
-                let fading = i < fade && self.discrete >> joint & 1 == 0;
-                *value = if fading { old + (new - old) * weight } else { new };
+            let merge = match self.seam {
+                Seam::Ensemble(k) if planned && !idle => mean_weight(k, self.count[slot]),
+                _ => 1.0,
+            };
+            for joint in 0..n {
+                let value = &mut self.values[slot * n + joint];
+                let (old, new) =
+                    (if planned { *value } else { beyond[joint] }, chunk.values[row * n + joint]);
+                let step = difference(self.angle >> joint & 1 == 1, old, new);
+                let position = (tick.max(open) - open) as usize;
+                let part = if position < fade { (position + 1) as f64 / (fade + 1) as f64 } else { merge };
+                let discrete = self.discrete >> joint & 1 == 1;
+                *value = if tick < open || (tick < committed && planned) {
+                    if tick >= open && step.abs() > self.tolerance[joint] {
+                        mismatch.get_or_insert(PrefixMismatch { row, joint, error: step });
+                    }
+                    old
+                } else if part < 1.0 && !discrete {
+                    old + step * part
+                } else {
+                    new
+                };
             }
+            self.count[slot] = if merge < 1.0 { self.count[slot].saturating_add(1) } else { 1 };
             self.ticks[slot] = Some(tick);
+        }
+        let mut end = last;
+        if matches!(self.seam, Seam::Ensemble(_)) && !idle {
+            end = end.max(self.end.unwrap_or(last));
         }
         // What an older chunk planned for after this one's end is void.
         for tick in &mut self.ticks {
-            *tick = tick.filter(|&t| t <= last);
+            *tick = tick.filter(|&t| t <= end);
         }
-        self.end = Some(last);
+        self.end = Some(end);
         self.newest = Some((chunk.obs_tick, chunk.id));
-        Ok(Accepted { expired: (start - chunk.first_tick) as usize })
+        Ok(Accepted { expired: (start - chunk.first_tick) as usize, mismatch })
+    }
+
+    /// The plan's actions for policy ticks `from, from + 1, …`, as far as `out` has room (rows × joints, robot order); after
+    /// its end the last target is repeated. What a policy is handed that must go on from what is committed.
+    pub fn committed(&self, from: u64, out: &mut [f64]) {
+        let mut row = self.held;
+        for (tick, out) in (from..).zip(out.chunks_mut(self.n)) {
+            if let Some(slot) = self.slot(tick) {
+                row[..self.n].copy_from_slice(&self.values[slot * self.n..(slot + 1) * self.n]);
+            }
+            out.copy_from_slice(&row[..out.len()]);
+        }
+    }
+
+    /// Policy ticks from `now` on that the plan still covers.
+    pub fn remaining(&self, now: u64) -> u64 {
+        self.end.map_or(0, |end| end.saturating_add(1).saturating_sub(now))
     }
 
     /// What the limiter is asked for at control tick `tick`. Ticks never go back.
@@ -297,14 +380,22 @@ impl Sequence {
             return Target { flow, q: self.held, dq: [0.0; MAX_JOINTS] };
         };
         self.idle_since = None;
-        let next = step.checked_add(1).and_then(|next| self.slot(next));
+        let beside = |distance: i64| step.checked_add_signed(distance).and_then(|step| self.slot(step));
+        let [before, next, after] = [beside(-1), beside(1), beside(2)];
         let phase = phase as f64 / self.ticks_per_step as f64;
         let (mut q, mut dq) = (self.held, [0.0; MAX_JOINTS]);
         for joint in 0..self.n {
+            let value = |slot: usize| self.values[slot * self.n + joint];
+            let step =
+                |from: usize, to: usize| difference(self.angle >> joint & 1 == 1, value(from), value(to));
+            let steps = Steps {
+                before: before.map(|before| step(before, here)),
+                next: next.map(|next| step(here, next)),
+                after: next.zip(after).map(|(next, after)| step(next, after)),
+            };
             let how = if self.discrete >> joint & 1 == 1 { Upsample::Hold } else { self.upsample };
-            let a = self.values[here * self.n + joint];
-            let b = next.map(|slot| self.values[slot * self.n + joint]);
-            (q[joint], dq[joint]) = between(how, a, b, phase, self.policy_dt);
+            let (beyond, slope) = between(how, steps, phase, self.policy_dt);
+            (q[joint], dq[joint]) = (value(here) + beyond, slope);
         }
         self.held = q;
         Target { flow: Flow::Run, q, dq }
@@ -321,8 +412,19 @@ impl Sequence {
     }
 }
 
-fn bad(key: &str, value: usize, expected: &'static str) -> ActionError {
-    ActionError::BadValue { key: key.into(), value: value.to_string(), expected }
+/// From one value to another; the shorter way round for an angle.
+fn difference(angle: bool, from: f64, to: f64) -> f64 {
+    let straight = to - from;
+    if angle { straight - TAU * (straight / TAU).round() } else { straight }
+}
+
+/// Part of a new value in the mean of `count` older ones and itself, weighted by e^(−k·i), the oldest first.
+fn mean_weight(k: f64, count: u32) -> f64 {
+    let count = f64::from(count);
+    // Σ e^(−k·i) over the older ones.
+    let older = if k > 0.0 { (-k * count).exp_m1() / (-k).exp_m1() } else { count };
+    let new = (-k * count).exp();
+    new / (older + new)
 }
 
 #[cfg(test)]

@@ -7,14 +7,20 @@ use super::*;
 use crate::robot::tests::{bundle, two_joints};
 
 /// A sequence for two joints, five control ticks for each policy tick.
-fn sequence(horizon: usize, seam: &str, fade: usize, hold_ticks: u32, upsample: Upsample) -> Sequence {
+fn configured(horizon: usize, hold_ticks: u32, config: &RunConfig) -> Sequence {
     let manifest = bundle(|b| {
         b["chunk"] = json!({ "mode": "open", "horizon": horizon, "execute": 1, "on_exhausted": "hold",
-                             "seam": seam, "fade_ticks": fade });
+                             "seam": "replace" });
     });
     let mut robot = two_joints();
     robot.safety.hold_ticks = hold_ticks;
-    Sequence::new(&manifest, &robot, upsample).unwrap()
+    Sequence::new(&manifest, &robot, config).unwrap()
+}
+
+fn sequence(horizon: usize, seam: &str, hold_ticks: u32, upsample: Upsample) -> Sequence {
+    let config =
+        RunConfig { upsample: Some(upsample), seam: Some(seam.parse().unwrap()), ..RunConfig::default() };
+    configured(horizon, hold_ticks, &config)
 }
 
 /// A chunk whose first joint holds `values`, the second one their negatives.
@@ -23,7 +29,7 @@ fn rows(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
 }
 
 fn chunk(id: u64, obs_tick: u64, values: &[f64]) -> Chunk<'_> {
-    Chunk { id, epoch: 0, obs_tick, first_tick: obs_tick, rows: values.len() / 2, values }
+    Chunk { id, epoch: 0, obs_tick, first_tick: obs_tick, rows: values.len() / 2, prefix: 0, values }
 }
 
 fn assert_plays(s: &mut Sequence, from: u64, expected: &[f64]) {
@@ -39,14 +45,23 @@ fn assert_plays(s: &mut Sequence, from: u64, expected: &[f64]) {
 fn seams_have_their_golden_values() {
     let a = rows((0..8).map(f64::from));
     let b = rows((100..108).map(f64::from));
-    for (seam, fade, golden) in
-        [("replace", 0, [103.0, 104.0, 105.0]), ("fade", 2, [38.333333, 71.666667, 105.0])]
-    {
-        let mut s = sequence(8, seam, fade, 25, Upsample::Hold);
+    for (seam, freeze, golden) in [
+        ("replace", 0, [103.0, 104.0, 105.0]),
+        ("fade:2", 0, [38.333333, 71.666667, 105.0]),
+        ("ensemble:0.01", 0, [54.25750202, 55.25750202, 105.0]),
+        ("replace", 1, [6.0, 104.0, 105.0]),
+    ] {
+        let config = RunConfig {
+            upsample: Some(Upsample::Hold),
+            seam: Some(seam.parse().unwrap()),
+            freeze,
+            ..RunConfig::default()
+        };
+        let mut s = configured(8, 25, &config);
         s.reset(0, &[9.0; MAX_JOINTS]);
-        assert_eq!(s.accept(&chunk(0, 0, &a), 0), Ok(Accepted { expired: 0 }));
+        assert_eq!(s.accept(&chunk(0, 0, &a), 0), Ok(Accepted::default()));
         assert_plays(&mut s, 0, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
-        assert_eq!(s.accept(&chunk(1, 3, &b), 6), Ok(Accepted { expired: 3 }));
+        assert_eq!(s.accept(&chunk(1, 3, &b), 6), Ok(Accepted { expired: 3, mismatch: None }));
         assert_plays(&mut s, 6, &golden);
         assert_plays(&mut s, 9, &[106.0, 107.0]);
         let after = s.target(55);
@@ -55,11 +70,100 @@ fn seams_have_their_golden_values() {
 }
 
 #[test]
+fn an_ensemble_is_the_weighted_mean_of_all_that_cover_a_step_and_zero_counts() {
+    for (values, golden) in [([1.0, 2.0, 4.0], 2.323339055), ([0.0, 2.0, 4.0], 1.986666889)] {
+        let mut s = sequence(4, "ensemble:0.01", 25, Upsample::Hold);
+        for (now, value) in (0..).zip(values) {
+            s.accept(&chunk(now, now, &rows([value; 4])), now).unwrap();
+        }
+        let target = s.target(5 * 2);
+        assert!((target.q[0] - golden).abs() < 1e-8, "{}", target.q[0]);
+        assert_plays(&mut s, 5, &[4.0]);
+    }
+    // A shorter newer one does not end the older one's plan.
+    let mut s = sequence(6, "ensemble:0", 25, Upsample::Hold);
+    s.accept(&chunk(0, 0, &rows([1.0; 6])), 0).unwrap();
+    s.accept(&chunk(1, 1, &rows([3.0; 2])), 1).unwrap();
+    assert_plays(&mut s, 0, &[1.0, 2.0, 2.0, 1.0, 1.0, 1.0]);
+}
+
+#[test]
+fn a_prefix_repeats_what_is_committed_or_says_what_differs() {
+    let mut s = sequence(6, "prefix", 25, Upsample::Hold);
+    s.accept(&chunk(0, 0, &rows([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])), 0).unwrap();
+    let mut committed = [0.0; 6];
+    s.committed(2, &mut committed);
+    assert_eq!(committed, [0.2, -0.2, 0.3, -0.3, 0.4, -0.4]);
+    let good = rows([0.2, 0.3, 0.9, 0.9]);
+    assert_eq!(s.accept(&Chunk { prefix: 2, ..chunk(1, 2, &good) }, 2), Ok(Accepted::default()));
+    assert_plays(&mut s, 2, &[0.2, 0.3, 0.9, 0.9]);
+    // 1e-4 of a joint's range of a few rad may differ.
+    let bad = rows([0.9, 0.901, 0.0, 0.0]);
+    let accepted = s.accept(&Chunk { prefix: 2, ..chunk(2, 4, &bad) }, 4).unwrap();
+    let mismatch = accepted.mismatch.unwrap();
+    assert_eq!((mismatch.row, mismatch.joint), (1, 0));
+    assert!((mismatch.error - 0.001).abs() < 1e-9);
+    assert_plays(&mut s, 4, &[0.9, 0.9, 0.0, 0.0]);
+    s.committed(6, &mut committed);
+    assert_eq!(committed, [0.0, -0.0, 0.0, -0.0, 0.0, -0.0], "the last two rows, the last one repeated");
+    assert_eq!((s.remaining(6), s.remaining(8), s.remaining(20)), (2, 0, 0));
+}
+
+#[test]
+fn a_sequence_that_comes_too_late_is_dropped_or_gives_the_hold_its_last_action() {
+    for (late, held) in [(Late::Drop, 0.0), (Late::Last, 7.0)] {
+        let mut s = configured(3, 25, &RunConfig { late, ..RunConfig::default() });
+        s.reset(0, &[0.0; MAX_JOINTS]);
+        let accepted = s.accept(&chunk(0, 0, &rows([5.0, 6.0, 7.0])), 9);
+        assert_eq!(accepted.is_ok(), late == Late::Last);
+        let target = s.target(45);
+        assert_eq!((target.flow, target.q[0]), (Flow::Hold, held));
+        // While something newer is played, nothing changes.
+        s.accept(&chunk(1, 10, &rows([1.0, 1.0, 1.0])), 10).unwrap();
+        assert!(s.accept(&chunk(2, 4, &rows([5.0; 3])), 10).is_err());
+        assert_eq!(s.target(50).flow, Flow::Run);
+    }
+}
+
+#[test]
+fn angles_take_the_shorter_way_round() {
+    let manifest = bundle(|b| {
+        b["chunk"] =
+            json!({ "mode": "open", "horizon": 4, "execute": 1, "on_exhausted": "hold", "seam": "fade" });
+        b["action"]["channels"] = json!({ "wrist": "angle" });
+    });
+    let mut s = Sequence::new(&manifest, &two_joints(), &RunConfig::default()).unwrap();
+    s.accept(&chunk(0, 0, &rows([-3.0, -3.2, -3.2, -3.2])), 0).unwrap();
+    let half = s.target(2);
+    assert!((half.q[1] - 3.08).abs() < 1e-12 && (half.q[0] + 3.08).abs() < 1e-12);
+    // From 3.2 to −3.0 is 0.083 rad further, not 6.2 back.
+    s.accept(&chunk(1, 1, &rows([3.0; 4])), 1).unwrap();
+    let q = s.target(5).q[1];
+    assert!((q - (3.2 + (TAU - 6.2) / 3.0)).abs() < 1e-12, "{q}");
+}
+
+#[test]
+fn cubic_meets_the_actions_and_is_smooth_between_them() {
+    let mut s = sequence(4, "replace", 25, Upsample::Cubic);
+    s.accept(&chunk(0, 0, &rows([0.0, 1.0, 4.0, 9.0])), 0).unwrap();
+    for (tick, q) in [(0, 0.0), (5, 1.0), (10, 4.0), (15, 9.0)] {
+        assert!((s.target(tick).q[0] - q).abs() < 1e-12);
+    }
+    let mut s = sequence(4, "replace", 25, Upsample::Cubic);
+    s.accept(&chunk(0, 0, &rows([0.0, 1.0, 4.0, 9.0])), 0).unwrap();
+    // At an action the velocity is the harmonic mean of the two beside it: steps of 1, 3 and 5 rad in 20 ms.
+    for (tick, dq) in [(0, 50.0), (5, 75.0), (10, 187.5), (15, 0.0)] {
+        let target = s.target(tick);
+        assert!((target.dq[0] - dq).abs() < 1e-9, "tick {tick}: {}", target.dq[0]);
+    }
+}
+
+#[test]
 fn the_usual_fade_is_four_steps_or_half_the_horizon() {
     for (horizon, golden) in
         [(8, vec![20.0, 40.0, 60.0, 80.0, 100.0]), (4, vec![33.333333, 66.666667, 100.0])]
     {
-        let mut s = sequence(horizon, "fade", 0, 25, Upsample::Hold);
+        let mut s = sequence(horizon, "fade", 25, Upsample::Hold);
         s.accept(&chunk(0, 0, &rows(vec![0.0; horizon])), 0).unwrap();
         s.accept(&chunk(1, 0, &rows(vec![100.0; horizon])), 0).unwrap();
         assert_plays(&mut s, 0, &golden);
@@ -68,7 +172,7 @@ fn the_usual_fade_is_four_steps_or_half_the_horizon() {
 
 #[test]
 fn a_sequence_that_runs_out_holds_then_gives_up_then_recovers() {
-    let mut s = sequence(4, "replace", 0, 7, Upsample::Hold);
+    let mut s = sequence(4, "replace", 7, Upsample::Hold);
     s.reset(0, &[5.0; MAX_JOINTS]);
     let flow = |s: &mut Sequence, tick| (s.target(tick).flow, s.target(tick).q[0]);
     assert_eq!(flow(&mut s, 0), (Flow::Hold, 5.0), "nothing has arrived yet");
@@ -88,7 +192,7 @@ fn a_sequence_that_runs_out_holds_then_gives_up_then_recovers() {
 
 #[test]
 fn linear_follows_the_line_with_its_velocity() {
-    let mut s = sequence(3, "replace", 0, 25, Upsample::Linear);
+    let mut s = sequence(3, "replace", 25, Upsample::Linear);
     s.accept(&chunk(0, 0, &rows([1.0, 2.0, 4.0])), 0).unwrap();
     for (tick, q, dq) in
         [(0, 1.0, 50.0), (3, 1.6, 50.0), (5, 2.0, 100.0), (9, 3.6, 100.0), (10, 4.0, 0.0), (14, 4.0, 0.0)]
@@ -105,7 +209,7 @@ fn discrete_channels_are_never_between_two_values() {
             json!({ "mode": "open", "horizon": 4, "execute": 1, "on_exhausted": "hold", "seam": "fade" });
         b["action"]["channels"] = json!({ "wrist": "discrete" });
     });
-    let mut s = Sequence::new(&manifest, &two_joints(), Upsample::Linear).unwrap();
+    let mut s = Sequence::new(&manifest, &two_joints(), &RunConfig::default()).unwrap();
     s.accept(&chunk(0, 0, &rows([0.0, 1.0, 2.0, 3.0])), 0).unwrap();
     let target = s.target(2);
     assert_eq!((target.q[0], target.q[1], target.dq[1]), (0.4, -0.0, 0.0));
@@ -116,7 +220,7 @@ fn discrete_channels_are_never_between_two_values() {
 
 #[test]
 fn refusals_name_their_reason_and_change_nothing() {
-    let mut s = sequence(4, "replace", 0, 25, Upsample::Hold);
+    let mut s = sequence(4, "replace", 25, Upsample::Hold);
     s.reset(3, &[0.0; MAX_JOINTS]);
     let good = rows([1.0, 2.0, 3.0, 4.0]);
     let chunk = |id, obs_tick, values| Chunk { epoch: 3, ..chunk(id, obs_tick, values) };
@@ -157,16 +261,16 @@ fn what_cannot_work_is_refused_at_load() {
             }
             b["action"]["channels"] = channels;
         });
-        Sequence::new(&manifest, &two_joints(), how)
+        let config = RunConfig { upsample: Some(how), ..RunConfig::default() };
+        Sequence::new(&manifest, &two_joints(), &config)
     };
     let open = |horizon: usize| json!({ "mode": "open", "horizon": horizon });
     assert!(make(open(2), json!({}), Upsample::Linear).is_ok());
     for (chunk, channels, how, text) in [
         (open(0), json!({}), Upsample::Hold, "chunk.horizon = 0"),
         (open(1), json!({}), Upsample::Linear, "horizon = 1"),
-        (json!({ "seam": "prefix" }), json!({}), Upsample::Hold, "chunk.seam prefix is not supported"),
-        (json!({ "seam": "fade", "fade_ticks": 1 }), json!({}), Upsample::Hold, "chunk.fade_ticks = 1"),
-        (open(4), json!({ "wrist": "angle" }), Upsample::Hold, "wrist = angle is not supported"),
+        (open(1), json!({}), Upsample::Cubic, "horizon = 1"),
+        (json!({ "seam": "fade", "fade_ticks": 1 }), json!({}), Upsample::Hold, "fade = 1"),
         (open(4), json!({ "knee": "linear" }), Upsample::Hold, "no joint knee"),
     ] {
         let error = make(chunk, channels, how).unwrap_err().to_string();
@@ -249,7 +353,7 @@ proptest! {
         happenings in happenings(), horizon in 1usize..9, fading: bool, hold_ticks in 0u32..40,
     ) {
         let seam = if fading { "fade" } else { "replace" };
-        let mut s = sequence(horizon, seam, 0, hold_ticks, Upsample::Hold);
+        let mut s = sequence(horizon, seam, hold_ticks, Upsample::Hold);
         s.reset(0, &[0.5; MAX_JOINTS]);
         let usual = (horizon as u64 / 2).min(4);
         let mut reference = Reference {
@@ -275,7 +379,7 @@ proptest! {
                 }
                 let id = if kind == 4 { tick / 2 } else { tick };
                 let both = rows(values.iter().copied());
-                let chunk = Chunk { id, epoch, obs_tick: obs, first_tick: first, rows: count, values: &both };
+                let chunk = Chunk { id, epoch, obs_tick: obs, first_tick: first, rows: count, prefix: 0, values: &both };
                 let accepted = s.accept(&chunk, now);
                 let expected = reference.accept(id, epoch, obs, first, &values, now);
                 prop_assert_eq!(accepted.is_ok(), expected, "{:?}", accepted);
@@ -291,7 +395,7 @@ proptest! {
     /// repeated, skipped or played backwards while the plan lasts.
     #[test]
     fn no_tick_is_repeated_or_goes_back(latencies in prop::collection::vec(0u64..6, 40), horizon in 6usize..12) {
-        let mut s = sequence(horizon, "replace", 0, 25, Upsample::Hold);
+        let mut s = sequence(horizon, "replace", 25, Upsample::Hold);
         for now in 0..40u64 {
             let late = latencies[now as usize];
             if let Some(obs) = now.checked_sub(late) {

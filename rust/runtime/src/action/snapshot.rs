@@ -18,6 +18,7 @@ pub struct PathSnapshot {
     pub(super) newest: Option<(u64, u64)>,
     pub(super) values: Vec<f64>,
     pub(super) ticks: Vec<Option<u64>>,
+    pub(super) count: Vec<u32>,
     pub(super) end: Option<u64>,
     pub(super) held: Vec<f64>,
     pub(super) idle_since: Option<u64>,
@@ -53,6 +54,7 @@ impl ActionPath {
             newest: sequence.newest,
             values: sequence.values.clone(),
             ticks: sequence.ticks.clone(),
+            count: sequence.count.clone(),
             end: sequence.end,
             held: sequence.held[..n].to_vec(),
             idle_since: sequence.idle_since,
@@ -67,6 +69,8 @@ impl ActionPath {
         let (got, want) = (snapshot.size(), self.snapshot().size());
         let fits = snapshot.values.len() == self.sequence.values.len()
             && snapshot.limiter.len() == self.limiter.axes.len()
+            && snapshot.ticks.len() == self.sequence.ticks.len()
+            && snapshot.count.len() == self.sequence.count.len()
             && snapshot.target.len() == self.sequence.n;
         if got != want || !fits {
             return Err(WrongSnapshot { got, want });
@@ -104,6 +108,7 @@ impl Sequence {
         self.newest = snapshot.newest;
         self.values.copy_from_slice(&snapshot.values);
         self.ticks.copy_from_slice(&snapshot.ticks);
+        self.count.copy_from_slice(&snapshot.count);
         self.end = snapshot.end;
         self.held[..snapshot.held.len()].copy_from_slice(&snapshot.held);
         self.idle_since = snapshot.idle_since;

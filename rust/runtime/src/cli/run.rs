@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use cadenza_policy::{Bundle, Options, Policy};
-use clap::ValueEnum;
 
 use super::output::Out;
 use super::text::{count, number, row};
 use super::{Failure, Host, Outcome, bad, in_file, open_bundle, open_log, open_robot, replay};
-use crate::config::{RunConfig, Upsample};
+use crate::action::Seam;
+use crate::config::{Late, RunConfig, Upsample};
 use crate::control::{Inbox, Prepared, Report, Request, RunError, replay_on};
 use crate::device::null::NullDevice;
 use crate::device::{Device, TimeSource};
@@ -51,7 +51,16 @@ pub(super) struct Args {
     set: Vec<String>,
     /// How the policy's rate becomes the control rate.
     #[arg(long)]
-    upsample: Option<Up>,
+    upsample: Option<Upsample>,
+    /// How a new action sequence takes over: replace, fade, fade:STEPS, ensemble, ensemble:K, prefix.
+    #[arg(long, value_name = "RULE")]
+    seam: Option<Seam>,
+    /// Policy steps that a new sequence may no longer change.
+    #[arg(long, value_name = "STEPS")]
+    freeze: Option<u32>,
+    /// What becomes of a sequence that arrives when all of it is in the past.
+    #[arg(long)]
+    late: Option<Late>,
     /// SCHED_FIFO priority to ask for, 1 to 98.
     #[arg(long, value_name = "P")]
     priority: Option<u8>,
@@ -67,21 +76,6 @@ pub(super) struct Args {
     /// Run configuration (TOML); options given here win.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Up {
-    Hold,
-    Linear,
-}
-
-impl From<Up> for Upsample {
-    fn from(up: Up) -> Self {
-        match up {
-            Up::Hold => Self::Hold,
-            Up::Linear => Self::Linear,
-        }
-    }
 }
 
 pub(super) fn run(args: &Args, host: &dyn Host, out: &mut Out) -> Outcome {
@@ -125,7 +119,10 @@ fn config(args: &Args) -> Result<RunConfig, Failure> {
     config.record = args.record.clone().or(config.record);
     config.virtual_clock |= args.virtual_clock;
     config.dry_run |= args.dry_run;
-    config.upsample = args.upsample.map_or(config.upsample, Upsample::from);
+    config.upsample = args.upsample.or(config.upsample);
+    config.seam = args.seam.or(config.seam);
+    config.freeze = args.freeze.unwrap_or(config.freeze);
+    config.late = args.late.unwrap_or(config.late);
     config.priority = args.priority.unwrap_or(config.priority);
     config.core = args.core.or(config.core);
     config.spin_us = args.spin_us.unwrap_or(config.spin_us);

@@ -158,7 +158,7 @@ impl Controller {
         let (gains, _) = effective_gains(robot, manifest)?;
         let mut observer = Observer::new(manifest, robot)?;
         observer.bind_objects(&device.objects)?;
-        let path = ActionPath::new(manifest, robot, config.upsample)?;
+        let path = ActionPath::new(manifest, robot, config)?;
         let kinematics = Kinematics::new(&manifest.frames, robot)?;
         let table = SignalTable::new(robot, &manifest.commands, kinematics.names(), &device.objects)?;
         let n = robot.joints.len();
