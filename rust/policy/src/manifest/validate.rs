@@ -1,26 +1,24 @@
 //! The cross-field rules of a manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::manifest::{
-    Action, ActionKind, ActionOffset, CarryInit, ChunkMode, DefaultWord, FORMAT, Frame, Manifest,
-    ManifestError, Noise, NormalizerForm, NormalizerPlace, Seam,
+use super::rules::{
+    Checked, DIMENSION_CAP, at_least_zero, finite, known, length, not_empty, ordered, positive, range,
+    sha256, unique, unit, whole,
 };
-use crate::terms;
-
-type Checked = Result<(), ManifestError>;
+use super::{
+    Action, ActionKind, ActionOffset, CarryInit, ChunkMode, DefaultWord, FORMAT, Frame, Manifest,
+    ManifestError, Noise, NormalizerForm, NormalizerPlace, Seam, terms,
+};
 
 /// Files that a function may come from, in the order of the bundle.
-pub(crate) const FUNCTIONS: [&str; 5] = ["step", "init", "critic", "model", "fallback"];
+const FUNCTIONS: [&str; 5] = ["step", "init", "critic", "model", "fallback"];
 
 /// Input bindings without a name behind a dot.
 const INPUTS: [&str; 7] = ["observation", "previous_action", "time", "noise", "state", "control", "params"];
 
 /// Output bindings without a name behind a dot.
 const OUTPUTS: [&str; 6] = ["action", "actions", "presquash", "value", "next_state", "signals"];
-
-/// Largest horizon, history or dimension.
-pub(crate) const DIMENSION_CAP: usize = 65_536;
 
 impl Manifest {
     /// Checks every rule between the fields.
@@ -365,7 +363,7 @@ impl Manifest {
     }
 
     /// Names of all joints.
-    pub(crate) fn joint_names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn joint_names(&self) -> impl Iterator<Item = &str> {
         self.joints.iter().map(|j| j.name.as_str())
     }
 }
@@ -387,75 +385,4 @@ fn absent(at: &str, is_absent: bool, flag: &str) -> Checked {
     }
     let why = format!("the graph already does this (in_graph.{flag}), so it must be empty");
     Err(ManifestError::Contradiction { at: at.into(), why })
-}
-
-pub(crate) fn not_empty(at: &str, text: &str) -> Checked {
-    if text.is_empty() {
-        return Err(ManifestError::Contradiction { at: at.into(), why: "empty".into() });
-    }
-    Ok(())
-}
-
-fn sha256(at: &str, text: &str) -> Checked {
-    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-        return Ok(());
-    }
-    let why = format!("{text:?} is not a SHA-256 in lower-case hexadecimal");
-    Err(ManifestError::Contradiction { at: at.into(), why })
-}
-
-pub(crate) fn finite(at: &str, value: f64) -> Checked {
-    range(at, value, value.is_finite(), "is not finite")
-}
-
-pub(crate) fn positive(at: &str, value: f64) -> Checked {
-    range(at, value, value.is_finite() && value > 0.0, "is not positive")
-}
-
-fn at_least_zero(at: &str, value: f64) -> Checked {
-    range(at, value, value.is_finite() && value >= 0.0, "is negative or not finite")
-}
-
-fn range(at: &str, value: f64, holds: bool, rule: &'static str) -> Checked {
-    if holds { Ok(()) } else { Err(ManifestError::Range { at: at.into(), value, rule }) }
-}
-
-/// `[lo, hi]` with `lo < hi`, or `lo <= hi` when not strict.
-pub(crate) fn ordered(at: &str, [lo, hi]: [f64; 2], strict: bool) -> Checked {
-    finite(at, lo)?;
-    finite(at, hi)?;
-    range(at, lo, lo < hi || (lo == hi && !strict), "is not below the upper end of its range")
-}
-
-fn whole(at: &str, dt: f64, unit: f64) -> Checked {
-    let ratio = dt / unit;
-    let holds = ratio.round() >= 1.0 && (ratio - ratio.round()).abs() <= 1e-9 * ratio;
-    range(at, dt, holds, "is not a whole multiple of rates.control_dt")
-}
-
-fn unit(at: &str, v: &[f64]) -> Checked {
-    let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
-    range(at, norm, (norm - 1.0).abs() <= 1e-6, "is the length, not 1")
-}
-
-pub(crate) fn length(at: &str, expected: usize, got: usize) -> Checked {
-    if expected == got { Ok(()) } else { Err(ManifestError::Size { at: at.into(), expected, got }) }
-}
-
-pub(crate) fn unique<'a>(at: &str, names: impl Iterator<Item = &'a str>) -> Checked {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            return Err(ManifestError::Repeated { at: at.into(), name: name.into() });
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn known<'a>(at: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Checked {
-    let names: Vec<&str> = names.collect();
-    if names.contains(&name) {
-        return Ok(());
-    }
-    Err(ManifestError::Unknown { at: at.into(), name: name.into(), known: names.join(", ") })
 }

@@ -1,7 +1,7 @@
 //! The rules of the observation: which sources exist, how many numbers each gives and which settings it takes.
 
-use crate::manifest::{Interleave, Manifest, ManifestError, Numbers, Term};
-use crate::validate::{DIMENSION_CAP, finite, known, length, not_empty, ordered, positive, unique};
+use super::rules::{DIMENSION_CAP, finite, known, length, not_empty, ordered, positive, unique};
+use super::{Interleave, Manifest, ManifestError, Numbers, Term};
 
 /// What decides the size of a source.
 enum Size {
@@ -53,7 +53,7 @@ impl Manifest {
 }
 
 /// Checks all terms and the size of the observation.
-pub(crate) fn check(m: &Manifest) -> Result<(), ManifestError> {
+pub(super) fn check(m: &Manifest) -> Result<(), ManifestError> {
     let o = &m.observation;
     unique("observation.terms", o.terms.iter().map(|t| t.name.as_str()))?;
     let mut total = 0usize;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::manifest::{FORMAT, MANIFEST_CAP, Manifest, ManifestError};
+use super::{FORMAT, MANIFEST_CAP, Manifest, ManifestError};
 
 /// Deepest nesting of a manifest.
 const DEPTH: usize = 32;
