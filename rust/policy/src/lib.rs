@@ -79,6 +79,7 @@ mod plan;
 mod policy;
 mod session;
 mod tensor;
+mod text;
 
 #[cfg(test)]
 mod testing;

@@ -59,7 +59,7 @@ pub(super) fn check(m: &Manifest) -> Result<(), ManifestError> {
     let mut total = 0usize;
     for term in &o.terms {
         check_term(m, term)?;
-        total += term.size * term.history.length;
+        total = total.saturating_add(term.size * term.history.length);
     }
     let differs = |t: &&Term| t.history.length != o.terms[0].history.length;
     if o.interleave == Interleave::Time
@@ -72,6 +72,10 @@ pub(super) fn check(m: &Manifest) -> Result<(), ManifestError> {
     }
     if total == 0 {
         return Err(ManifestError::Size { at: "observation.terms".into(), expected: 1, got: 0 });
+    }
+    if total > DIMENSION_CAP {
+        let rule = "is more than 65536, over all terms";
+        return Err(ManifestError::Range { at: "observation.size".into(), value: total as f64, rule });
     }
     length("observation.size", total, o.size)
 }

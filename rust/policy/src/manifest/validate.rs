@@ -14,6 +14,9 @@ use super::{
 /// Files that a function may come from, in the order of the bundle.
 const FUNCTIONS: [&str; 5] = ["step", "init", "critic", "model", "fallback"];
 
+/// Functions that a tick does not run: they may take several rows at once.
+const BATCHED: [&str; 2] = ["critic", "model"];
+
 /// Input bindings without a name behind a dot.
 const INPUTS: [&str; 7] = ["observation", "previous_action", "time", "noise", "state", "control", "params"];
 
@@ -258,6 +261,10 @@ impl Manifest {
                 let (at, rule) = (format!("{at}.batch"), "is not between 1 and 65536");
                 return Err(ManifestError::Range { at, value: f.batch as f64, rule });
             }
+            if f.batch != 1 && !BATCHED.contains(&name.as_str()) {
+                let why = format!("{}, but only {} run on several rows", f.batch, BATCHED.join(" and "));
+                return Err(ManifestError::Contradiction { at: format!("{at}.batch"), why });
+            }
             let carries = || self.carry.keys().map(String::as_str);
             let sources = || self.observation.terms.iter().map(|t| t.source.as_str());
             for binding in f.inputs.values() {
@@ -302,8 +309,11 @@ impl Manifest {
         for (name, carry) in &self.carry {
             let at = format!("carry.{name}");
             not_empty("carry", name)?;
-            if carry.shape.len() > 6 || carry.shape.iter().any(|&d| d == 0 || d > DIMENSION_CAP) {
-                let why = format!("{:?} is no shape of up to 6 dimensions of 1 to 65536", carry.shape);
+            let count = carry.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            if carry.shape.len() > 6 || !count.is_some_and(|n| (1..=DIMENSION_CAP).contains(&n)) {
+                let (rank, start) = (carry.shape.len(), &carry.shape[..carry.shape.len().min(6)]);
+                let why =
+                    format!("{start:?} ({rank} dimensions) is no shape of up to 6 with 1 to 65536 numbers");
                 return Err(ManifestError::Contradiction { at: format!("{at}.shape"), why });
             }
             self.must_output("step", &format!("carry.{name}"), &at)?;
