@@ -12,6 +12,7 @@ use crate::lower;
 use crate::onnx::{self, GraphProto, NodeProto, OnnxError, ValueInfoProto};
 use crate::op::{Binary, Op, Unary};
 use crate::tensor::{self, DType, Tensor};
+use crate::text::shown;
 
 /// Why a graph is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -21,7 +22,7 @@ pub enum GraphError {
     #[error(transparent)]
     Onnx(#[from] OnnxError),
     /// An operator that this version does not run.
-    #[error("node {node:?}: operator {op} is not supported{hint}")]
+    #[error("node {node:?}: operator {} is not supported{hint}", shown(op))]
     Unsupported {
         /// The node.
         node: String,
@@ -31,7 +32,7 @@ pub enum GraphError {
         hint: String,
     },
     /// An attribute has a value, or a name, that the operator does not take here.
-    #[error("node {node:?}: attribute {attribute}: {why}")]
+    #[error("node {node:?}: attribute {}: {why}", shown(attribute))]
     Attribute {
         /// The node.
         node: String,
@@ -106,6 +107,14 @@ pub enum GraphError {
         /// The budget.
         limit: usize,
     },
+    /// One run would take too long.
+    #[error("node {node:?}: one run of the graph takes more than {limit} operations")]
+    Work {
+        /// The node where the budget ran out.
+        node: String,
+        /// The budget.
+        limit: usize,
+    },
 }
 
 /// Index of a value in [`Graph::values`].
@@ -150,11 +159,13 @@ impl Graph {
     /// Decodes and checks an ONNX file. A leading dimension that the file leaves open becomes `batch`.
     pub(crate) fn build(file: &[u8], batch: usize, limits: &Limits) -> Result<Self, GraphError> {
         let (proto, opset) = onnx::decode(file, limits)?;
-        let mut b = Builder { graph: Self::default(), names: HashMap::new(), opset, limits, folded: 0 };
+        let mut b =
+            Builder { graph: Self::default(), names: HashMap::new(), opset, limits, folded: 0, work: 0 };
         b.constants_and_inputs(&proto, batch)?;
         for node in &proto.node {
             lower::node(&mut b, node)?;
         }
+        onnx::within("graph outputs", proto.output.len(), limits.ports)?;
         for output in &proto.output {
             let id = b.lookup("graph outputs", &output.name)?;
             if b.graph.values[id].dtype != DType::F32 {
@@ -188,6 +199,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) opset: i64,
     pub(crate) limits: &'a Limits,
     folded: usize,
+    work: usize,
 }
 
 impl Builder<'_> {
@@ -210,6 +222,7 @@ impl Builder<'_> {
             let id = self.value(&input.name, dtype, shape, None);
             self.define(&input.name, id)?;
             self.graph.inputs.push(id);
+            onnx::within("graph inputs", self.graph.inputs.len(), self.limits.ports)?;
         }
         Ok(())
     }
@@ -298,12 +311,15 @@ impl Builder<'_> {
         if count == 0 && inputs.iter().any(|&i| self.graph.values[i].constant.is_none()) {
             return Err(GraphError::Shape { tensor: name.to_owned(), why: format!("{shape:?} is empty") });
         }
+        // One node of the file may become many operations and tensors.
+        onnx::within("operations", self.graph.nodes.len() + 1, self.limits.nodes)?;
+        onnx::within("tensors", self.graph.values.len() + 1, 4 * self.limits.tensors)?;
+        let work = match &op {
+            Op::Linear(_) => count.saturating_mul(self.shape(inputs[1])[0]),
+            _ => count + self.graph.values[inputs[0]].len(),
+        };
         let constants: Option<Vec<_>> = inputs.iter().map(|&i| self.as_constant(i)).collect();
         if let Some(constants) = constants {
-            let work = match &op {
-                Op::Linear(_) => count.saturating_mul(constants[1].shape[0]),
-                _ => count + constants[0].data.len(),
-            };
             self.spend(name, work)?;
             let tensors: Vec<&Tensor> = constants.iter().map(|c| &**c).collect();
             let result = eval::apply(&op, &tensors, dtype, &shape);
@@ -320,9 +336,28 @@ impl Builder<'_> {
             let why = "integers are computed from an input; they exist only in folded constants".to_owned();
             return Err(GraphError::Shape { tensor: name.to_owned(), why });
         }
+        self.work = self.work.saturating_add(work);
+        if self.work > self.limits.work {
+            return Err(GraphError::Work { node: name.to_owned(), limit: self.limits.work });
+        }
+        if matches!(op, Op::Linear(_) | Op::LayerNorm { .. } | Op::RmsNorm { .. }) {
+            inputs[1..].iter().try_for_each(|&i| self.finite(name, i))?;
+        }
         let output = self.value(name, dtype, shape, None);
         self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), output });
         Ok(output)
+    }
+
+    /// Weights must be finite after folding, too: an infinite one could hide behind a saturating function.
+    fn finite(&self, node: &str, id: ValueId) -> Result<(), GraphError> {
+        let Some(t) = &self.graph.values[id].constant else { return Ok(()) };
+        match t.data.iter().position(|x| !x.is_finite()) {
+            Some(index) => {
+                let tensor = format!("{}, folded for {node}", self.graph.values[id].name);
+                Err(GraphError::NonFinite { tensor, index, value: t.data[index] })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Emits a function of one number, with the input's shape.

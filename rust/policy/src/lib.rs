@@ -71,7 +71,6 @@ mod layout;
 pub mod limits;
 mod lower;
 pub mod manifest;
-mod manifest_error;
 mod memory;
 mod onnx;
 mod op;
@@ -79,10 +78,8 @@ pub mod parity;
 mod plan;
 mod policy;
 mod session;
-mod strict;
 mod tensor;
-mod terms;
-mod validate;
+mod text;
 
 #[cfg(test)]
 mod testing;

@@ -1,6 +1,6 @@
 //! One function of a bundle, ready to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::fuse;
@@ -8,7 +8,7 @@ use crate::graph::{Graph, GraphError};
 use crate::isa::Level;
 use crate::limits::Limits;
 use crate::manifest;
-use crate::memory::{Block, Span};
+use crate::memory::{Block, LINE, Span};
 use crate::plan::Plan;
 
 /// What a number belongs to, in [`ActError`].
@@ -131,6 +131,11 @@ impl Session {
         limits: &Limits,
     ) -> Result<Self, GraphError> {
         fuse::legalise(&mut graph, limits.folding)?;
+        let packed = packed_bytes(&graph);
+        if packed > limits.weights {
+            let why = format!("the weights take {packed} bytes, more than {}", limits.weights);
+            return Err(GraphError::Shape { tensor: f.file.clone(), why });
+        }
         let plan = Plan::new(&graph);
         let bytes = plan.arena.saturating_mul(4);
         if bytes > limits.arena {
@@ -218,6 +223,18 @@ impl Session {
             s.of_mut(self.arena.get_mut()).copy_from_slice(&data);
         }
     }
+}
+
+/// Most bytes that the constants of a graph take once they are packed: rows are padded to whole vectors.
+fn packed_bytes(graph: &Graph) -> usize {
+    let read = graph.nodes.iter().flat_map(|n| &n.inputs);
+    let used: BTreeSet<usize> = read.chain(&graph.outputs).copied().collect();
+    let padded = |shape: &[usize]| match shape.split_last() {
+        Some((last, rest)) => rest.iter().product::<usize>().saturating_mul(last.next_multiple_of(LINE)),
+        None => LINE,
+    };
+    let constants = used.iter().map(|&v| &graph.values[v]).filter(|v| v.constant.is_some());
+    constants.fold(0usize, |sum, v| sum.saturating_add(padded(&v.shape).saturating_mul(4)))
 }
 
 /// First element that is not finite: which span, and where in it.

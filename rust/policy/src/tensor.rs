@@ -63,12 +63,16 @@ pub(crate) fn dtype(code: i32, tensor: &str) -> Result<DType, GraphError> {
 /// Number of elements of `shape`, within the limits.
 pub(crate) fn elements(shape: &[usize], tensor: &str, limits: &Limits) -> Result<usize, GraphError> {
     let too_big =
-        || GraphError::Shape { tensor: tensor.into(), why: format!("{shape:?} is beyond the limits") };
-    if shape.len() > limits.rank || shape.iter().any(|&d| d > limits.dimension) {
-        return Err(too_big());
+        |what: String| GraphError::Shape { tensor: tensor.into(), why: what + " is beyond the limits" };
+    if shape.len() > limits.rank {
+        return Err(too_big(format!("a rank of {}", shape.len())));
     }
-    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= limits.elements);
-    count.ok_or_else(too_big)
+    // A dimension of 0 must not hide the others: whoever walks the axes in turn meets them first.
+    let room = |n: usize, &d: &usize| n.checked_mul(d.max(1)).filter(|&n| n <= limits.elements);
+    if shape.iter().any(|&d| d > limits.dimension) || shape.iter().try_fold(1, room).is_none() {
+        return Err(too_big(format!("{shape:?}")));
+    }
+    Ok(shape.iter().product())
 }
 
 /// Reads a tensor; `name` stands in errors.

@@ -122,21 +122,28 @@ impl<'a> Cx<'a> {
         Some(found)
     }
 
+    /// Attribute `name` if it has the type `kind`. One of another type stays unread, and is refused for that.
+    fn typed(&self, name: &str, kind: i32) -> Option<&'a AttributeProto> {
+        // Files older than the field say 0.
+        let fits = |a: &&AttributeProto| a.name == name && (a.kind == kind || a.kind == 0);
+        self.proto.attribute.iter().find(fits).and_then(|_| self.attribute(name))
+    }
+
     fn int(&self, name: &str, default: i64) -> i64 {
-        self.attribute(name).map_or(default, |a| a.i)
+        self.typed(name, 2).map_or(default, |a| a.i)
     }
 
     fn float(&self, name: &str, default: f32) -> Result<f32, GraphError> {
-        let x = self.attribute(name).map_or(default, |a| a.f);
+        let x = self.typed(name, 1).map_or(default, |a| a.f);
         if x.is_finite() { Ok(x) } else { Err(self.bad_attribute(name, format!("{x} is not finite"))) }
     }
 
     fn ints(&self, name: &str) -> Option<Vec<i64>> {
-        self.attribute(name).map(|a| a.ints.clone())
+        self.typed(name, 7).map(|a| a.ints.clone())
     }
 
     fn string(&self, name: &str) -> Option<String> {
-        self.attribute(name).map(|a| String::from_utf8_lossy(&a.s).into_owned())
+        self.typed(name, 3).map(|a| String::from_utf8_lossy(&a.s).into_owned())
     }
 
     /// Axis `axis` of `rank` dimensions, counted from the end when negative.
@@ -152,9 +159,13 @@ impl<'a> Cx<'a> {
     }
 
     fn all_attributes_used(&self) -> Result<(), GraphError> {
-        let used = self.used.borrow();
-        match self.proto.attribute.iter().find(|a| !used.contains(&a.name.as_str())) {
-            Some(a) => Err(self.bad_attribute(&a.name, "is not read by this version")),
+        let (used, all) = (self.used.borrow(), &self.proto.attribute);
+        if let Some(a) = all.iter().find(|a| !used.contains(&a.name.as_str())) {
+            return Err(self.bad_attribute(&a.name, "is not read by this version"));
+        }
+        // Readers disagree which of two counts.
+        match all.iter().enumerate().find(|(i, a)| all[..*i].iter().any(|b| b.name == a.name)) {
+            Some((_, a)) => Err(self.bad_attribute(&a.name, "stands there twice")),
             None => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! The rules of the observation: which sources exist, how many numbers each gives and which settings it takes.
 
-use crate::manifest::{Interleave, Manifest, ManifestError, Numbers, Term};
-use crate::validate::{DIMENSION_CAP, finite, known, length, not_empty, ordered, positive, unique};
+use super::rules::{DIMENSION_CAP, finite, known, length, not_empty, ordered, positive, unique};
+use super::{Interleave, Manifest, ManifestError, Numbers, Term};
 
 /// What decides the size of a source.
 enum Size {
@@ -53,13 +53,13 @@ impl Manifest {
 }
 
 /// Checks all terms and the size of the observation.
-pub(crate) fn check(m: &Manifest) -> Result<(), ManifestError> {
+pub(super) fn check(m: &Manifest) -> Result<(), ManifestError> {
     let o = &m.observation;
     unique("observation.terms", o.terms.iter().map(|t| t.name.as_str()))?;
     let mut total = 0usize;
     for term in &o.terms {
         check_term(m, term)?;
-        total += term.size * term.history.length;
+        total = total.saturating_add(term.size * term.history.length);
     }
     let differs = |t: &&Term| t.history.length != o.terms[0].history.length;
     if o.interleave == Interleave::Time
@@ -72,6 +72,10 @@ pub(crate) fn check(m: &Manifest) -> Result<(), ManifestError> {
     }
     if total == 0 {
         return Err(ManifestError::Size { at: "observation.terms".into(), expected: 1, got: 0 });
+    }
+    if total > DIMENSION_CAP {
+        let rule = "is more than 65536, over all terms";
+        return Err(ManifestError::Range { at: "observation.size".into(), value: total as f64, rule });
     }
     length("observation.size", total, o.size)
 }

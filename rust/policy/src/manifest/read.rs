@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::manifest::{FORMAT, MANIFEST_CAP, Manifest, ManifestError};
+use super::{FORMAT, MANIFEST_CAP, Manifest, ManifestError};
+use crate::text::{misleads, shown};
 
 /// Deepest nesting of a manifest.
 const DEPTH: usize = 32;
@@ -107,6 +108,14 @@ impl Walk {
         })
     }
 
+    /// Refuses text that would do more than stand there when it is shown.
+    fn plain<E: Error>(&self, at: impl Fn() -> String, text: &str) -> Result<(), E> {
+        match text.chars().find(|&c| misleads(c)) {
+            Some(character) => Err(self.fail(ManifestError::Character { at: at(), character })),
+            None => Ok(()),
+        }
+    }
+
     fn fail<E: Error>(&self, error: ManifestError) -> E {
         let text = error.to_string();
         self.found.replace(Some(error));
@@ -156,7 +165,8 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(v.into())
     }
 
-    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+    fn visit_str<E: Error>(self, v: &str) -> Result<Value, E> {
+        self.0.plain(|| self.0.path.borrow().join("."), v)?;
         Ok(v.into())
     }
 
@@ -177,6 +187,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         let named = self.0.in_named_object();
         let (mut seen, mut object) = (BTreeSet::new(), Map::new());
         while let Some(key) = map.next_key::<String>()? {
+            self.0.plain(|| self.0.at(&shown(&key)), &key)?;
             if !seen.insert(key.clone()) {
                 return Err(self.0.fail(ManifestError::DuplicateKey { path: self.0.at(&key) }));
             }

@@ -1,26 +1,27 @@
 //! The cross-field rules of a manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::manifest::{
-    Action, ActionKind, ActionOffset, CarryInit, ChunkMode, DefaultWord, FORMAT, Frame, Manifest,
-    ManifestError, Noise, NormalizerForm, NormalizerPlace, Seam,
+use super::rules::{
+    Checked, DIMENSION_CAP, at_least_zero, finite, known, length, not_empty, ordered, positive, range,
+    sha256, unique, unit, whole,
 };
-use crate::terms;
-
-type Checked = Result<(), ManifestError>;
+use super::{
+    Action, ActionKind, ActionOffset, CarryInit, ChunkMode, DefaultWord, FORMAT, Frame, Manifest,
+    ManifestError, Noise, NormalizerForm, NormalizerPlace, Seam, terms,
+};
 
 /// Files that a function may come from, in the order of the bundle.
-pub(crate) const FUNCTIONS: [&str; 5] = ["step", "init", "critic", "model", "fallback"];
+const FUNCTIONS: [&str; 5] = ["step", "init", "critic", "model", "fallback"];
+
+/// Functions that a tick does not run: they may take several rows at once.
+const BATCHED: [&str; 2] = ["critic", "model"];
 
 /// Input bindings without a name behind a dot.
 const INPUTS: [&str; 7] = ["observation", "previous_action", "time", "noise", "state", "control", "params"];
 
 /// Output bindings without a name behind a dot.
 const OUTPUTS: [&str; 6] = ["action", "actions", "presquash", "value", "next_state", "signals"];
-
-/// Largest horizon, history or dimension.
-pub(crate) const DIMENSION_CAP: usize = 65_536;
 
 impl Manifest {
     /// Checks every rule between the fields.
@@ -260,6 +261,10 @@ impl Manifest {
                 let (at, rule) = (format!("{at}.batch"), "is not between 1 and 65536");
                 return Err(ManifestError::Range { at, value: f.batch as f64, rule });
             }
+            if f.batch != 1 && !BATCHED.contains(&name.as_str()) {
+                let why = format!("{}, but only {} run on several rows", f.batch, BATCHED.join(" and "));
+                return Err(ManifestError::Contradiction { at: format!("{at}.batch"), why });
+            }
             let carries = || self.carry.keys().map(String::as_str);
             let sources = || self.observation.terms.iter().map(|t| t.source.as_str());
             for binding in f.inputs.values() {
@@ -304,8 +309,11 @@ impl Manifest {
         for (name, carry) in &self.carry {
             let at = format!("carry.{name}");
             not_empty("carry", name)?;
-            if carry.shape.len() > 6 || carry.shape.iter().any(|&d| d == 0 || d > DIMENSION_CAP) {
-                let why = format!("{:?} is no shape of up to 6 dimensions of 1 to 65536", carry.shape);
+            let count = carry.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            if carry.shape.len() > 6 || !count.is_some_and(|n| (1..=DIMENSION_CAP).contains(&n)) {
+                let (rank, start) = (carry.shape.len(), &carry.shape[..carry.shape.len().min(6)]);
+                let why =
+                    format!("{start:?} ({rank} dimensions) is no shape of up to 6 with 1 to 65536 numbers");
                 return Err(ManifestError::Contradiction { at: format!("{at}.shape"), why });
             }
             self.must_output("step", &format!("carry.{name}"), &at)?;
@@ -365,7 +373,7 @@ impl Manifest {
     }
 
     /// Names of all joints.
-    pub(crate) fn joint_names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn joint_names(&self) -> impl Iterator<Item = &str> {
         self.joints.iter().map(|j| j.name.as_str())
     }
 }
@@ -387,75 +395,4 @@ fn absent(at: &str, is_absent: bool, flag: &str) -> Checked {
     }
     let why = format!("the graph already does this (in_graph.{flag}), so it must be empty");
     Err(ManifestError::Contradiction { at: at.into(), why })
-}
-
-pub(crate) fn not_empty(at: &str, text: &str) -> Checked {
-    if text.is_empty() {
-        return Err(ManifestError::Contradiction { at: at.into(), why: "empty".into() });
-    }
-    Ok(())
-}
-
-fn sha256(at: &str, text: &str) -> Checked {
-    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-        return Ok(());
-    }
-    let why = format!("{text:?} is not a SHA-256 in lower-case hexadecimal");
-    Err(ManifestError::Contradiction { at: at.into(), why })
-}
-
-pub(crate) fn finite(at: &str, value: f64) -> Checked {
-    range(at, value, value.is_finite(), "is not finite")
-}
-
-pub(crate) fn positive(at: &str, value: f64) -> Checked {
-    range(at, value, value.is_finite() && value > 0.0, "is not positive")
-}
-
-fn at_least_zero(at: &str, value: f64) -> Checked {
-    range(at, value, value.is_finite() && value >= 0.0, "is negative or not finite")
-}
-
-fn range(at: &str, value: f64, holds: bool, rule: &'static str) -> Checked {
-    if holds { Ok(()) } else { Err(ManifestError::Range { at: at.into(), value, rule }) }
-}
-
-/// `[lo, hi]` with `lo < hi`, or `lo <= hi` when not strict.
-pub(crate) fn ordered(at: &str, [lo, hi]: [f64; 2], strict: bool) -> Checked {
-    finite(at, lo)?;
-    finite(at, hi)?;
-    range(at, lo, lo < hi || (lo == hi && !strict), "is not below the upper end of its range")
-}
-
-fn whole(at: &str, dt: f64, unit: f64) -> Checked {
-    let ratio = dt / unit;
-    let holds = ratio.round() >= 1.0 && (ratio - ratio.round()).abs() <= 1e-9 * ratio;
-    range(at, dt, holds, "is not a whole multiple of rates.control_dt")
-}
-
-fn unit(at: &str, v: &[f64]) -> Checked {
-    let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
-    range(at, norm, (norm - 1.0).abs() <= 1e-6, "is the length, not 1")
-}
-
-pub(crate) fn length(at: &str, expected: usize, got: usize) -> Checked {
-    if expected == got { Ok(()) } else { Err(ManifestError::Size { at: at.into(), expected, got }) }
-}
-
-pub(crate) fn unique<'a>(at: &str, names: impl Iterator<Item = &'a str>) -> Checked {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            return Err(ManifestError::Repeated { at: at.into(), name: name.into() });
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn known<'a>(at: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Checked {
-    let names: Vec<&str> = names.collect();
-    if names.contains(&name) {
-        return Ok(());
-    }
-    Err(ManifestError::Unknown { at: at.into(), name: name.into(), known: names.join(", ") })
 }

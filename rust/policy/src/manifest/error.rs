@@ -44,6 +44,14 @@ pub enum ManifestError {
         /// Deepest allowed.
         limit: usize,
     },
+    /// A character that would change what a terminal shows around it.
+    #[error("{at}: the character {character:?} has no place in a text")]
+    Character {
+        /// Where.
+        at: String,
+        /// The character.
+        character: char,
+    },
     /// A key is unknown or missing, or a value has the wrong type.
     #[error("{at}: {message} (written by cadenza {writer})")]
     Schema {
