@@ -57,6 +57,7 @@ class RunConfig:
             sequence takes over; the bundle's rule when `None`.
         freeze: policy steps that a new sequence may no longer change.
         late: `"drop"` or `"last"`: what becomes of a sequence that arrives when all of it is in the past.
+        noise: share, 0 to 1, of the exploration noise that the bundle allows.
         record_every: control ticks between two records of `/tick`.
         priority: real-time priority asked for (SCHED_FIFO).
         core: core to pin the control thread to.
@@ -73,6 +74,7 @@ class RunConfig:
     seam: str | None = None
     freeze: int = 0
     late: str = "drop"
+    noise: float = 0.0
     record_every: int = 1
     priority: int = 80
     core: int | None = None

@@ -276,6 +276,8 @@ def test_the_configuration_is_that_of_rust():
         ({"seam": "blend"}, "blend.*replace.*fade"),
         ({"late": "never"}, "never.*drop.*last"),
         ({"freeze": -1}, "freeze|-1"),
+        ({"noise": 0.5}, "noise.*0.5.*allows no noise"),
+        ({"noise": 2.0}, "noise.*2"),
         ({"core": 100_000}, "100000"),
     ],
 )

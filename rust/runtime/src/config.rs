@@ -30,6 +30,8 @@ pub struct RunConfig {
     pub freeze: u32,
     /// What becomes of a sequence that arrives when all of it is in the past.
     pub late: Late,
+    /// Share, 0 to 1, of the exploration noise that the bundle allows.
+    pub noise: f64,
     /// Control ticks between two records of `/tick`; states and commands are always recorded.
     pub record_every: u32,
     /// Real-time priority asked for (SCHED_FIFO).
@@ -55,6 +57,7 @@ impl Default for RunConfig {
             seam: None,
             freeze: 0,
             late: Late::Drop,
+            noise: 0.0,
             record_every: 1,
             priority: 80,
             core: None,

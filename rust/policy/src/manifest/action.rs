@@ -110,6 +110,12 @@ pub enum Noise {
         amplitude: BTreeMap<String, f64>,
         /// Largest change in one control tick by joint, rad.
         rate: BTreeMap<String, f64>,
+        /// β of its spectrum, whose power falls as f^−β from 0.125 to 8 Hz: 0 to 1.5.
+        #[serde(default = "pink")]
+        colour: f64,
+        /// Standard deviation before the rate's bound, in amplitudes: above 0, at most 0.6.
+        #[serde(default = "moderate")]
+        std: f64,
         /// Seed.
         seed: u64,
     },
@@ -120,4 +126,12 @@ pub enum Noise {
         /// Clip of the unit normal.
         clip: f64,
     },
+}
+
+fn pink() -> f64 {
+    1.0
+}
+
+fn moderate() -> f64 {
+    0.3
 }

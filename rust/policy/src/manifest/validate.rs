@@ -332,7 +332,9 @@ impl Manifest {
                 positive("noise.clip", *clip)?;
                 self.must_output("step", "presquash", "noise")
             }
-            Some(Noise::Bounded { amplitude, rate, .. }) => {
+            Some(Noise::Bounded { amplitude, rate, colour, std, seed: _ }) => {
+                range("noise.colour", *colour, (0.0..=1.5).contains(colour), "is not between 0 and 1.5")?;
+                range("noise.std", *std, *std > 0.0 && *std <= 0.6, "is not above 0 and at most 0.6")?;
                 for (field, map) in [("amplitude", amplitude), ("rate", rate)] {
                     by_joint(&format!("noise.{field}"), map, &self.action)?;
                     map.iter().try_for_each(|(k, &x)| at_least_zero(&format!("noise.{field}.{k}"), x))?;

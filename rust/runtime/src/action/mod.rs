@@ -1,15 +1,17 @@
 //! What happens to an action on its way to the motor: units, sequence, limits.
 //!
 //! ```text
-//! network output ─► Decoder (units, joints) ─► Sequence (which action holds now) ─► Limiter (what the joint can do)
+//! network output ─► Decoder (units, joints) ─► Sequence (which action holds now) ─► Noise (exploration, if allowed)
+//!                ─► Limiter (what the joint can do)
 //! ```
 //!
-//! [`ActionPath`] strings the three together for the control tick and for batched training alike. Nothing here
+//! [`ActionPath`] strings them together for the control tick and for batched training alike. Nothing here
 //! allocates after construction; nothing panics on bad input.
 
 mod boxcar;
 mod decode;
 mod limiter;
+mod noise;
 mod path;
 mod seam;
 mod sequence;
@@ -19,6 +21,7 @@ mod upsample;
 pub(crate) use decode::Units;
 pub use decode::{DecodeError, Decoder};
 pub use limiter::Limiter;
+pub use noise::Noise;
 pub use path::{ActionFault, ActionPath, Motion};
 pub use seam::{NotASeam, Seam};
 pub use sequence::{Accepted, Chunk, Refusal, Sequence};

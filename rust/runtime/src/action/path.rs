@@ -3,7 +3,8 @@
 use cadenza_policy::manifest::Manifest;
 
 use super::{
-    Accepted, ActionError, Chunk, DecodeError, Decoder, Flow, LimitError, Limiter, Refusal, Sequence,
+    Accepted, ActionError, Chunk, DecodeError, Decoder, Flow, LimitError, Limiter, Noise, Refusal, Sequence,
+    Target, noise::RELAXED,
 };
 use crate::config::RunConfig;
 use crate::robot::{Robot, effective_limits};
@@ -34,17 +35,20 @@ pub struct Motion {
     pub clamped: u64,
 }
 
-/// Decoder, sequence and limiter of one robot. Allocates nothing after construction.
+/// Decoder, sequence, noise and limiter of one robot. Allocates nothing after construction.
 ///
-/// The three are public: a gate that blends or replaces targets works between them.
+/// They are public: a gate that blends or replaces targets works between them.
 #[derive(Clone, Debug)]
 pub struct ActionPath {
     /// Units and joints.
     pub decoder: Decoder,
     /// Which action holds now.
     pub sequence: Sequence,
+    /// Exploration noise, if this run uses it.
+    pub noise: Option<Noise>,
     /// What the joints can do.
     pub limiter: Limiter,
+    pub(super) epoch: u32,
     rows: Vec<f64>,
     pub(super) chunks: u64,
 }
@@ -61,7 +65,9 @@ impl ActionPath {
             rows: vec![0.0; decoder.output_len()],
             decoder,
             sequence: Sequence::new(manifest, robot, config)?,
+            noise: Noise::new(manifest, robot, &limits, config.noise)?,
             limiter: Limiter::new(&limits, robot.control_dt())?,
+            epoch: 0,
             chunks: 0,
         })
     }
@@ -74,6 +80,10 @@ impl ActionPath {
         self.limiter.reset(&state.q)?;
         self.decoder.reset(&state.q);
         self.sequence.reset(state.epoch, &state.q);
+        if let Some(noise) = &mut self.noise {
+            noise.reset();
+        }
+        self.epoch = state.epoch;
         self.chunks = 0;
         Ok(())
     }
@@ -103,9 +113,17 @@ impl ActionPath {
         Ok(accepted)
     }
 
+    /// Adds the noise of control tick `tick`, if this run uses any; see [`Noise::add`].
+    pub fn disturb(&mut self, tick: u64, strain: &Joints, allowed: f64, target: &mut Target) {
+        if let Some(noise) = &mut self.noise {
+            noise.add(self.epoch, tick, strain, allowed, &mut target.q, &mut target.dq);
+        }
+    }
+
     /// The motion of control tick `tick`.
     pub fn command(&mut self, tick: u64) -> Motion {
-        let target = self.sequence.target(tick);
+        let mut target = self.sequence.target(tick);
+        self.disturb(tick, &RELAXED, 1.0, &mut target);
         let (mut q, mut dq) = ([0.0; MAX_JOINTS], [0.0; MAX_JOINTS]);
         let clamped = self.limiter.step(&target.q, &target.dq, &mut q, &mut dq);
         Motion { q, dq, flow: target.flow, clamped }

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::boxcar::Boxcar;
 use super::limiter::Motion;
-use super::{ActionPath, Decoder, Limiter, Sequence};
+use super::noise::Memory;
+use super::{ActionPath, Decoder, Limiter, Noise, Sequence};
 
 /// All that an [`ActionPath`] remembers. Numbers survive JSON bit for bit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,8 @@ pub struct PathSnapshot {
     pub(super) target: Vec<f64>,
     /// Motion and last positions of each joint.
     pub(super) limiter: Vec<(Motion, Boxcar)>,
+    /// Noise of each joint; empty without noise.
+    pub(super) noise: Vec<Memory>,
     pub(super) epoch: u32,
     pub(super) newest: Option<(u64, u64)>,
     pub(super) values: Vec<f64>,
@@ -37,19 +40,25 @@ pub struct WrongSnapshot {
 impl PathSnapshot {
     fn size(&self) -> usize {
         let positions: usize = self.limiter.iter().map(|(_, boxcar)| boxcar.taps()).sum();
-        self.target.len() + positions + self.values.len() + self.ticks.len() + self.held.len()
+        self.target.len()
+            + positions
+            + self.noise.len()
+            + self.values.len()
+            + self.ticks.len()
+            + self.held.len()
     }
 }
 
 impl ActionPath {
     /// All that it remembers. Allocates: for training, not for the control thread.
     pub fn snapshot(&self) -> PathSnapshot {
-        let Self { decoder, sequence, limiter, chunks, .. } = self;
+        let Self { decoder, sequence, noise, limiter, chunks, .. } = self;
         let n = sequence.n;
         PathSnapshot {
             chunks: *chunks,
             target: decoder.target()[..n].to_vec(),
             limiter: limiter.motion(),
+            noise: noise.as_ref().map_or_else(Vec::new, Noise::memory),
             epoch: sequence.epoch,
             newest: sequence.newest,
             values: sequence.values.clone(),
@@ -79,6 +88,10 @@ impl ActionPath {
         self.decoder.restore(&snapshot.target);
         self.limiter.restore(&snapshot.limiter);
         self.sequence.restore(snapshot);
+        self.epoch = snapshot.epoch;
+        if let Some(noise) = &mut self.noise {
+            noise.restore(&snapshot.noise);
+        }
         Ok(())
     }
 }

@@ -61,6 +61,9 @@ pub(super) struct Args {
     /// What becomes of a sequence that arrives when all of it is in the past.
     #[arg(long)]
     late: Option<Late>,
+    /// Share, 0 to 1, of the exploration noise that the bundle allows.
+    #[arg(long, value_name = "SHARE")]
+    noise: Option<f64>,
     /// SCHED_FIFO priority to ask for, 1 to 98.
     #[arg(long, value_name = "P")]
     priority: Option<u8>,
@@ -123,6 +126,7 @@ fn config(args: &Args) -> Result<RunConfig, Failure> {
     config.seam = args.seam.or(config.seam);
     config.freeze = args.freeze.unwrap_or(config.freeze);
     config.late = args.late.unwrap_or(config.late);
+    config.noise = args.noise.unwrap_or(config.noise);
     config.priority = args.priority.unwrap_or(config.priority);
     config.core = args.core.or(config.core);
     config.spin_us = args.spin_us.unwrap_or(config.spin_us);

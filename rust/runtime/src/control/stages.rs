@@ -115,6 +115,12 @@ impl Controller {
                 target.dq[i] *= authority;
             }
         }
+        let (sent, most) = (&self.gate.sent().q, self.gate.track_max());
+        let mut strain = [0.0; MAX_JOINTS];
+        for i in 0..self.state.joints() {
+            strain[i] = (sent[i] - self.state.q[i]) / most;
+        }
+        self.path.disturb(self.since_armed(), &strain, authority, &mut target);
         self.target = target;
     }
 

@@ -158,6 +158,11 @@ impl Gate {
         self.ring.dropped()
     }
 
+    /// Largest allowed distance of a sent from a measured position, rad.
+    pub fn track_max(&self) -> f64 {
+        self.safety.track_max
+    }
+
     /// Age of the oldest joint at the newest input, ns.
     pub fn age_ns(&self) -> i64 {
         self.age_ns
