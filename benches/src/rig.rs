@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cadenza_policy::{Bundle, Options, Policy};
 use cadenza_runtime::config::RunConfig;
-use cadenza_runtime::control::{Controller, Due, Inbox, Request};
+use cadenza_runtime::control::{Controller, Due, Inbox, Planner, Request};
 use cadenza_runtime::device::null::NullDevice;
 use cadenza_runtime::device::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness, Stop, TimeSource};
 use cadenza_runtime::log::entry::TickEntry;
@@ -79,7 +79,7 @@ impl Rig {
         let config = RunConfig::default();
         let manifest = bundle.manifest();
         let (spec, info) = (bundle.specification(), inner.info().clone());
-        let controller = Controller::new(manifest, spec, &robot, &info, Box::new(policy), &config);
+        let controller = Controller::new(manifest, spec, &robot, &info, Planner::inline(Box::new(policy)), &config);
         let mut controller = controller.map_err(|e| text(&e))?;
         controller.warm_up(100);
         let log = match record {

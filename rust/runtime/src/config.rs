@@ -1,13 +1,15 @@
 //! The run's knobs: one set of fields for TOML, Python and the command line, with their defaults in one place.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Seam;
-use crate::control::RunError;
+use crate::control::{Latency, RunError};
 use crate::device::TimeSource;
 
 /// How a bundle is run. What is true of the robot stands in robot.toml instead.
@@ -22,6 +24,12 @@ pub struct RunConfig {
     pub virtual_clock: bool,
     /// Full pipeline, motors never enabled; commands go to the log only.
     pub dry_run: bool,
+    /// Where the policy runs.
+    pub mode: PolicyMode,
+    /// When the policy is asked for a new sequence; each `chunk.execute` steps when absent.
+    pub trigger: Option<Trigger>,
+    /// Delay of the policy's answers, on the virtual clock only.
+    pub inject: Option<Latency>,
     /// How the policy's rate becomes the control rate; `linear` for sequences, `hold` for single actions when absent.
     pub upsample: Option<Upsample>,
     /// How a new action sequence takes over; the bundle's rule when absent.
@@ -53,6 +61,9 @@ impl Default for RunConfig {
             record: None,
             virtual_clock: false,
             dry_run: false,
+            mode: PolicyMode::Auto,
+            trigger: None,
+            inject: None,
             upsample: None,
             seam: None,
             freeze: 0,
@@ -80,6 +91,12 @@ impl RunConfig {
             None if self.virtual_clock => {
                 bad("seconds", "none".into(), "a length: the virtual clock does not wait")
             }
+            _ if self.inject.is_some() && !self.virtual_clock => {
+                bad("inject", self.inject.map_or_else(String::new, |i| i.to_string()), "a run on the virtual clock")
+            }
+            _ if self.mode == PolicyMode::Async && self.virtual_clock => {
+                bad("mode", "async".into(), "inline or auto on the virtual clock, with inject for delays")
+            }
             _ if self.record_every == 0 => bad("record_every", "0".into(), "at least 1"),
             _ if !(1..=98).contains(&self.priority) => bad("priority", self.priority.to_string(), "1 to 98"),
             _ => Ok(()),
@@ -89,6 +106,71 @@ impl RunConfig {
     /// The clock that devices stamp their measurements with under this configuration.
     pub fn time_source(&self) -> TimeSource {
         if self.virtual_clock { TimeSource::Virtual(Arc::default()) } else { TimeSource::Monotonic }
+    }
+}
+
+/// Where the policy runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyMode {
+    /// On the control thread if its cold inference is short beside the control period, else on a thread of its own.
+    #[default]
+    Auto,
+    /// On the control thread.
+    Inline,
+    /// On a thread of its own; the loop never waits for it.
+    Async,
+}
+
+/// When the policy is asked for a new sequence; in text `every:8` or `remaining:4`, in policy steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Trigger {
+    /// Each so many steps.
+    Every(u64),
+    /// When the plan covers at most so many more steps.
+    Remaining(u64),
+}
+
+/// What is not a trigger.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("trigger {0:?}: expected every:STEPS or remaining:STEPS")]
+pub struct NotATrigger(String);
+
+impl FromStr for Trigger {
+    type Err = NotATrigger;
+
+    fn from_str(text: &str) -> Result<Self, NotATrigger> {
+        let steps = |text: &str| text.parse().ok();
+        let parsed = match text.split_once(':') {
+            Some(("every", n)) => steps(n).filter(|&n| n > 0).map(Self::Every),
+            Some(("remaining", n)) => steps(n).map(Self::Remaining),
+            _ => None,
+        };
+        parsed.ok_or_else(|| NotATrigger(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(n) => write!(f, "every:{n}"),
+            Self::Remaining(n) => write!(f, "remaining:{n}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Trigger {
+    type Error = NotATrigger;
+
+    fn try_from(text: String) -> Result<Self, NotATrigger> {
+        text.parse()
+    }
+}
+
+impl From<Trigger> for String {
+    fn from(trigger: Trigger) -> Self {
+        trigger.to_string()
     }
 }
 

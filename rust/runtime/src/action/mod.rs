@@ -22,9 +22,10 @@ pub(crate) use decode::Units;
 pub use decode::{DecodeError, Decoder};
 pub use limiter::Limiter;
 pub use noise::Noise;
-pub use path::{ActionFault, ActionPath, Motion};
+pub(crate) use noise::mix;
+pub use path::{ActionFault, ActionPath, Motion, Origin};
 pub use seam::{NotASeam, Seam};
-pub use sequence::{Accepted, Chunk, Refusal, Sequence};
+pub use sequence::{Accepted, Chunk, PrefixMismatch, Refusal, Sequence};
 pub use snapshot::{PathSnapshot, WrongSnapshot};
 
 use crate::robot::RobotError;

@@ -22,6 +22,17 @@ pub enum ActionFault {
     Refused(#[from] Refusal),
 }
 
+/// Where an output of the policy comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Epoch of its observation.
+    pub epoch: u32,
+    /// Policy step of its observation.
+    pub step: u64,
+    /// Leading rows that repeat committed actions.
+    pub prefix: usize,
+}
+
 /// One control tick's motion, robot order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Motion {
@@ -94,20 +105,29 @@ impl ActionPath {
     /// # Errors
     /// [`ActionFault`]; plan and decoder are as they were.
     pub fn accept(&mut self, raw: &[f32], state: &State, tick: u64) -> Result<Accepted, ActionFault> {
+        let step = tick / self.sequence.ticks_per_step();
+        self.accept_from(raw, state, Origin { epoch: state.epoch, step, prefix: 0 }, tick)
+    }
+
+    /// Takes in control tick `tick` an output whose observation is from an earlier policy step; its first future row
+    /// belongs to that step.
+    ///
+    /// # Errors
+    /// [`ActionFault`]; plan and decoder are as they were.
+    pub fn accept_from(
+        &mut self,
+        raw: &[f32],
+        state: &State,
+        Origin { epoch, step, prefix }: Origin,
+        tick: u64,
+    ) -> Result<Accepted, ActionFault> {
         let now = tick / self.sequence.ticks_per_step();
         let rows = self.decoder.rows();
         // Asked first: a refused output must not move the decoder's target.
-        self.sequence.admit(self.chunks, state.epoch, now, now, rows, now)?;
+        self.sequence.admissible(self.chunks, epoch, step, rows, now)?;
         self.decoder.decode(raw, state, &mut self.rows)?;
-        let chunk = Chunk {
-            id: self.chunks,
-            epoch: state.epoch,
-            obs_tick: now,
-            first_tick: now,
-            rows,
-            prefix: 0,
-            values: &self.rows,
-        };
+        let id = self.chunks;
+        let chunk = Chunk { id, epoch, obs_tick: step, first_tick: step, rows, prefix, values: &self.rows };
         let accepted = self.sequence.accept(&chunk, now)?;
         self.chunks += 1;
         Ok(accepted)

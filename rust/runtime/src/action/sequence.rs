@@ -124,6 +124,8 @@ pub struct Sequence {
     freeze: u64,
     late: Late,
     hold_ticks: u64,
+    /// Control ticks that the first chunk may take beyond `hold_ticks`.
+    first_wait: u64,
     discrete: u64,
     angle: u64,
     /// What a repeated action may differ by, for each joint, rad.
@@ -195,6 +197,7 @@ impl Sequence {
             freeze: u64::from(config.freeze),
             late: config.late,
             hold_ticks: u64::from(robot.safety.hold_ticks),
+            first_wait: 0,
             discrete,
             angle,
             tolerance: robot
@@ -221,6 +224,16 @@ impl Sequence {
         self.end = None;
         self.held = *q;
         self.idle_since = None;
+    }
+
+    /// Lets the first chunk of an episode come `ticks` control ticks later than `hold_ticks` allows.
+    pub fn wait_for_the_first(&mut self, ticks: u64) {
+        self.first_wait = ticks;
+    }
+
+    /// Rows of its chunks.
+    pub fn horizon(&self) -> usize {
+        self.horizon
     }
 
     /// Control ticks in a policy tick.
@@ -262,6 +275,18 @@ impl Sequence {
             return Err(Refusal::Expired { last, now });
         }
         Ok(())
+    }
+
+    /// Whether [`accept`](Self::accept) would take a chunk whose first row belongs to the step of its observation, values
+    /// aside.
+    ///
+    /// # Errors
+    /// The [`Refusal`].
+    pub fn admissible(&self, id: u64, epoch: u32, step: u64, rows: usize, now: u64) -> Result<(), Refusal> {
+        match self.admit(id, epoch, step, step, rows, now) {
+            Err(Refusal::Expired { .. }) if self.late == Late::Last && self.slot(now).is_none() => Ok(()),
+            other => other,
+        }
     }
 
     /// Takes a chunk into the plan at policy tick `now`.
@@ -375,7 +400,8 @@ impl Sequence {
         let (step, phase) = (tick / self.ticks_per_step, tick % self.ticks_per_step);
         let Some(here) = self.slot(step) else {
             let since = *self.idle_since.get_or_insert(tick);
-            let held = tick.saturating_sub(since) < self.hold_ticks;
+            let wait = if self.end.is_none() { self.first_wait } else { 0 };
+            let held = tick.saturating_sub(since) < self.hold_ticks + wait;
             let flow = if held { Flow::Hold } else { Flow::Exhausted };
             return Target { flow, q: self.held, dq: [0.0; MAX_JOINTS] };
         };

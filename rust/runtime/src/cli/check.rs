@@ -11,7 +11,7 @@ use super::run::misfit;
 use super::text::{number, row};
 use super::{Failure, Host, Outcome, bad, in_file, open_bundle, open_robot};
 use crate::config::RunConfig;
-use crate::control::{Controller, Recorded, RunError};
+use crate::control::{Controller, Planner, RunError};
 use crate::device::DeviceInfo;
 use crate::observe::ObserveError;
 use crate::robot::{Robot, effective_gains, effective_limits, ticks_per_step};
@@ -117,8 +117,8 @@ fn build(bundle: &Bundle, robot: &Robot) -> Result<(Vec<String>, Vec<String>), R
     let (m, specification) = (bundle.manifest(), bundle.specification());
     let mut info = DeviceInfo { name: "check", moves: false, objects: Vec::new() };
     loop {
-        let source = Box::new(Recorded::new([]));
-        let error = match Controller::new(m, specification, robot, &info, source, &RunConfig::default()) {
+        let planner = Planner::recorded([]);
+        let error = match Controller::new(m, specification, robot, &info, planner, &RunConfig::default()) {
             Ok(controller) => {
                 return Ok((info.objects, controller.monitor_names().map(str::to_owned).collect()));
             }

@@ -8,8 +8,8 @@ use super::output::Out;
 use super::text::{count, number, row};
 use super::{Failure, Host, Outcome, bad, in_file, open_bundle, open_log, open_robot, replay};
 use crate::action::Seam;
-use crate::config::{Late, RunConfig, Upsample};
-use crate::control::{Inbox, Prepared, Report, Request, RunError, replay_on};
+use crate::config::{Late, PolicyMode, RunConfig, Trigger, Upsample};
+use crate::control::{Inbox, Latency, Planner, Prepared, Report, Request, RunError, replay_on};
 use crate::device::null::NullDevice;
 use crate::device::{Device, TimeSource};
 use crate::robot::Robot;
@@ -49,6 +49,16 @@ pub(super) struct Args {
     /// Set an operator command at the start; may be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
+    /// Where the policy runs.
+    #[arg(long)]
+    mode: Option<PolicyMode>,
+    /// When the policy is asked for a new sequence: every:STEPS, remaining:STEPS.
+    #[arg(long, value_name = "RULE")]
+    trigger: Option<Trigger>,
+    /// Delay the policy's answers (virtual clock only): const:30ms, const:5ticks, uniform:10ms..60ms, pareto:20ms,1.5,
+    /// drop:0.05.
+    #[arg(long, value_name = "LAW")]
+    inject: Option<Latency>,
     /// How the policy's rate becomes the control rate.
     #[arg(long)]
     upsample: Option<Upsample>,
@@ -101,6 +111,9 @@ pub(super) fn run(args: &Args, host: &dyn Host, out: &mut Out) -> Outcome {
         number(1.0 / m.rates.policy_dt),
         prepared.parity().map_or_else(|| "not proven: no vectors".into(), ToString::to_string)
     ));
+    let delay = 1e3 * prepared.limiter_delay();
+    out.say(row("policy", prepared.placement()));
+    out.say(row("limiter", format!("delays a command by {delay:.1} ms to bound its jerk")));
     if config.seconds.is_none() {
         out.say("until Ctrl-C, which stops softly; a second one damps");
     }
@@ -122,6 +135,9 @@ fn config(args: &Args) -> Result<RunConfig, Failure> {
     config.record = args.record.clone().or(config.record);
     config.virtual_clock |= args.virtual_clock;
     config.dry_run |= args.dry_run;
+    config.mode = args.mode.unwrap_or(config.mode);
+    config.trigger = args.trigger.or(config.trigger);
+    config.inject = args.inject.or(config.inject);
     config.upsample = args.upsample.or(config.upsample);
     config.seam = args.seam.or(config.seam);
     config.freeze = args.freeze.unwrap_or(config.freeze);
@@ -201,7 +217,7 @@ fn on_recorded_states(args: &Args, bundle: &Bundle, robot: &Robot, path: &Path, 
     let log = open_log(path)?;
     replay::damage(&log, out);
     let policy = Policy::load(bundle, &Options::default()).map_err(in_file(&args.bundle))?;
-    let report = replay_on(&log, robot, bundle.manifest(), bundle.specification(), Box::new(policy))
+    let report = replay_on(&log, robot, bundle.manifest(), bundle.specification(), Planner::inline(Box::new(policy)))
         .map_err(|error| misfit(&error, &args.bundle, robot))?;
     replay::verdict(&log, path, &report, out)
 }

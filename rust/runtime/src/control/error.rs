@@ -64,6 +64,22 @@ pub enum RunError {
     /// The device cannot be opened.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The policy is too slow for its own sequences.
+    #[error(
+        "the policy takes {:.1} ms = {delay} policy steps and is asked each {every}: its sequences of {horizon} cannot cover that \
+         (delay ≤ every ≤ horizon − delay)",
+        1e3 * latency
+    )]
+    HorizonTooShort {
+        /// Its slowest inference, s.
+        latency: f64,
+        /// The same in policy steps.
+        delay: u64,
+        /// Policy steps between two questions.
+        every: u64,
+        /// Steps of a sequence.
+        horizon: u64,
+    },
     /// A knob of the run has a value that makes no sense.
     #[error("{key} = {value}: {expected}")]
     Config {

@@ -9,6 +9,7 @@ use cadenza_policy::{Bundle, Options, ParityReport, Policy};
 
 use super::RunError;
 use super::latest::{Reader, Writer, latest};
+use super::placement::{Placement, place};
 use super::report::{Ending, Report};
 use super::request::{Inbox, Request, SignalGuard, catch_signals};
 use super::snapshot::Snapshot;
@@ -39,6 +40,7 @@ pub struct Prepared {
     header: LogHeader,
     commands: Vec<CommandSlot>,
     parity: Option<ParityReport>,
+    placement: Placement,
 }
 
 impl Prepared {
@@ -70,8 +72,8 @@ impl Prepared {
             _ => {}
         }
         let objects = info.objects.clone();
-        let controller =
-            Controller::new(manifest, bundle.specification(), robot, info, Box::new(policy), config)?;
+        let (planner, placement) = place(Box::new(policy), manifest, robot, config)?;
+        let controller = Controller::new(manifest, bundle.specification(), robot, info, planner, config)?;
         let monitors = controller.monitors.headers().map(|(name, dt, formula)| MonitorHeader {
             name: name.into(),
             dt,
@@ -99,12 +101,23 @@ impl Prepared {
             header,
             commands: manifest.commands.clone(),
             parity,
+            placement,
         })
     }
 
     /// What replaying the bundle's vectors gave.
     pub fn parity(&self) -> Option<&ParityReport> {
         self.parity.as_ref()
+    }
+
+    /// Where the policy runs.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// How long the bound on the jerk delays a command, s.
+    pub fn limiter_delay(&self) -> f64 {
+        self.controller.path.limiter.delay()
     }
 
     /// The request that sets an operator command.

@@ -7,9 +7,12 @@
 //! ```
 
 mod error;
+mod inject;
 pub mod latest;
 mod lifecycle;
 mod operator;
+mod placement;
+mod planner;
 mod policy;
 mod replay;
 mod report;
@@ -18,10 +21,14 @@ mod snapshot;
 mod stages;
 mod tick;
 mod watch;
+mod worker;
 
 pub use error::RunError;
 pub use lifecycle::{Busy, Handle, Prepared};
-pub use policy::{PolicyError, PolicySource, Recorded};
+pub use inject::{Latency, NotALatency, Span};
+pub use placement::Placement;
+pub use planner::{Answer, Planner};
+pub use policy::{Ask, PolicyError, PolicySource};
 pub use replay::{ReplayReport, device as replay_device, replay, replay_on};
 pub use report::{FaultReport, Report};
 pub use request::{Inbox, Request};

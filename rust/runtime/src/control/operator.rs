@@ -75,7 +75,8 @@ impl Controller {
         self.state.epoch = start.epoch;
         self.armed_at = self.state.tick;
         self.anchor = hold.q;
-        self.policy.reset();
+        self.planner.reset();
+        (self.raw_step, self.since_begun, self.too_short) = (None, 0, 0);
         self.observer.reset();
         self.monitors.reset();
         self.feedback.action = self.first_action;

@@ -1,7 +1,6 @@
 //! Where actions come from: a network, a log, or anything else that answers in time.
 
-use std::collections::VecDeque;
-
+use cadenza_policy::manifest::ChunkMode;
 use cadenza_policy::{ActError, Policy};
 
 /// Why a policy gave no action. Plain numbers: it is made on the control thread.
@@ -29,12 +28,37 @@ pub enum PolicyError {
     Late,
 }
 
-/// Gives one action (or one action sequence) for each policy step. Called on the control thread: no heap, no lock.
+/// What a policy is asked. Plain references: it is made on the control thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Control tick.
+    pub tick: u64,
+    /// Whether a sequence begins here; false only between two beginnings of one that is decoded step by step.
+    pub begin: bool,
+    /// The observation, `observation.size` numbers.
+    pub obs: &'a [f32],
+    /// The action before, graph units.
+    pub previous: &'a [f32],
+    /// Actions that will be executed before the answer can be, rows × actions in graph units, the first one at this step.
+    /// Where the plan ends its last row is repeated; empty before the first answer.
+    pub committed: &'a [f32],
+}
+
+/// Gives one action (or one action sequence) for each question. No heap and no lock: it may run on the control thread.
 pub trait PolicySource: Send {
     /// Forgets everything of the episode before.
     fn reset(&mut self);
-    /// Writes the action for `tick` in graph units to `out`: rows × actions.
-    fn act(&mut self, tick: u64, obs: &[f32], previous: &[f32], out: &mut [f32]) -> Result<(), PolicyError>;
+
+    /// Writes the answer in graph units to `out`: rows × actions.
+    ///
+    /// # Errors
+    /// [`PolicyError`]; the answer is not used.
+    fn act(&mut self, ask: &Ask<'_>, out: &mut [f32]) -> Result<(), PolicyError>;
+
+    /// Leading rows of its answers that repeat [`Ask::committed`].
+    fn prefix(&self) -> usize {
+        0
+    }
 }
 
 impl PolicySource for Policy {
@@ -42,50 +66,19 @@ impl PolicySource for Policy {
         Policy::reset(self);
     }
 
-    fn act(&mut self, _tick: u64, obs: &[f32], previous: &[f32], out: &mut [f32]) -> Result<(), PolicyError> {
-        Policy::act(self, obs, previous, out).map_err(|error| match error {
+    fn act(&mut self, ask: &Ask<'_>, out: &mut [f32]) -> Result<(), PolicyError> {
+        let answer = match self.mode() {
+            ChunkMode::Lazy => {
+                let begun = if ask.begin { self.begin(ask.obs) } else { Ok(()) };
+                begun.and_then(|()| self.next(ask.previous, out))
+            }
+            ChunkMode::None | ChunkMode::Open => Policy::act(self, ask.obs, ask.previous, out),
+        };
+        answer.map_err(|error| match error {
             ActError::NonFiniteInput { index, .. } => PolicyError::NotFinite { what: "observation", index },
             ActError::NonFiniteOutput { index, .. } => PolicyError::NotFinite { what: "action", index },
             ActError::Length { expected, got, .. } => PolicyError::WrongLength { got, want: expected },
             _ => PolicyError::Late,
         })
-    }
-}
-
-/// Plays the actions of a log at the ticks at which they were accepted.
-pub struct Recorded {
-    chunks: VecDeque<(u64, Vec<f32>)>,
-}
-
-impl Recorded {
-    /// Actions with their ticks, in order.
-    pub fn new(chunks: impl IntoIterator<Item = (u64, Vec<f32>)>) -> Self {
-        Self { chunks: chunks.into_iter().collect() }
-    }
-}
-
-impl PolicySource for Recorded {
-    fn reset(&mut self) {}
-
-    fn act(
-        &mut self,
-        tick: u64,
-        _obs: &[f32],
-        _previous: &[f32],
-        out: &mut [f32],
-    ) -> Result<(), PolicyError> {
-        while self.chunks.front().is_some_and(|(t, _)| *t < tick) {
-            self.chunks.pop_front();
-        }
-        match self.chunks.front() {
-            Some((t, values)) if *t == tick => {
-                if values.len() != out.len() {
-                    return Err(PolicyError::WrongLength { got: values.len(), want: out.len() });
-                }
-                out.copy_from_slice(values);
-                Ok(())
-            }
-            _ => Err(PolicyError::Late),
-        }
     }
 }

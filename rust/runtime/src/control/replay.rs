@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use cadenza_policy::manifest::Manifest;
 
 use super::RunError;
-use super::policy::{PolicySource, Recorded};
+use super::planner::{Answer, Planner};
+use super::policy::{PolicyError, PolicySource};
 use super::request::Inbox;
 use super::tick::{Controller, Due};
 use crate::config::RunConfig;
@@ -39,11 +40,11 @@ pub fn replay(log: &Log, policy: Option<Box<dyn PolicySource>>) -> Result<Replay
     let robot = Robot::parse(&header.robot_toml, Path::new("robot.toml of the log"))?;
     let manifest = Manifest::from_json(header.manifest_json.as_bytes())?;
     let specification = (!header.spec_stl.is_empty()).then_some(header.spec_stl.as_str());
-    let policy = match policy {
-        Some(policy) => policy,
-        None => Box::new(Recorded::new(values(log.chunks())?.into_iter().map(|c| (c.tick, c.values)))),
+    let planner = match policy {
+        Some(policy) => planner(policy, &header.run, robot.control_dt()),
+        None => Planner::recorded(answers(log)?),
     };
-    replay_on(log, &robot, &manifest, specification, policy)
+    replay_on(log, &robot, &manifest, specification, planner)
 }
 
 /// Replays the states and requests of `log` with another bundle or robot: what would have been commanded?
@@ -55,14 +56,14 @@ pub fn replay_on(
     robot: &Robot,
     manifest: &Manifest,
     specification: Option<&str>,
-    policy: Box<dyn PolicySource>,
+    planner: Planner,
 ) -> Result<ReplayReport, RunError> {
     whole(log)?;
     let now_ns = Arc::new(AtomicI64::new(0));
     let mut device = device(log, TimeSource::Virtual(now_ns.clone()))?;
     // A dry run sends nothing, and what is not sent cannot be compared; its commands are those of any other run.
     let config = RunConfig { record: None, dry_run: false, ..log.header().run.clone() };
-    let mut controller = Controller::new(manifest, specification, robot, device.info(), policy, &config)?;
+    let mut controller = Controller::new(manifest, specification, robot, device.info(), planner, &config)?;
     let requests = values(log.requests())?.into_iter().map(|r| (r.tick, r.request)).collect();
     let mut inbox = Inbox::script(requests);
     let mut events = values(log.events())?.into_iter().peekable();
@@ -78,6 +79,42 @@ pub fn replay_on(
         controller.tick(due, &mut device, &clock, &mut inbox, &mut Recorder::off());
     }
     Ok(ReplayReport { compared: device.compared(), difference: device.difference() })
+}
+
+/// A policy that is asked again, with the delays that the run injected.
+fn planner(policy: Box<dyn PolicySource>, run: &RunConfig, period: f64) -> Planner {
+    match run.inject {
+        Some(latency) => Planner::delayed(policy, latency, period),
+        None => Planner::inline(policy),
+    }
+}
+
+/// What the policy answered, with the ticks at which the loop heard it: actions, and what was wrong instead of one.
+fn answers(log: &Log) -> Result<Vec<(u64, Answer)>, RunError> {
+    let epochs = values(log.states())?;
+    let epoch_at = |tick: u64| {
+        let at = epochs.partition_point(|s| s.tick < tick);
+        epochs.get(at).map_or(0, |s| s.epoch)
+    };
+    let mut answers: Vec<(u64, Answer)> = values(log.chunks())?
+        .into_iter()
+        .map(|c| {
+            let (epoch, prefix) = (epoch_at(c.tick), c.prefix as usize);
+            (c.tick, Answer { epoch, step: c.step, prefix, outcome: Ok(()), values: c.values })
+        })
+        .collect();
+    for event in values(log.events())? {
+        let error = match event.reason {
+            Reason::PolicyNotFinite => PolicyError::NotFinite { what: "action", index: 0 },
+            Reason::PolicyWrongLength => PolicyError::WrongLength { got: event.value as usize, want: 0 },
+            Reason::PolicyLate => PolicyError::Late,
+            _ => continue,
+        };
+        let answer = Answer { epoch: 0, step: 0, prefix: 0, outcome: Err(error), values: Vec::new() };
+        answers.push((event.tick, answer));
+    }
+    answers.sort_by_key(|(tick, _)| *tick);
+    Ok(answers)
 }
 
 impl Controller {

@@ -1,9 +1,10 @@
 //! The stages of a tick, in the order in which [`Controller::tick`] runs them.
 
-use super::policy::PolicyError;
+use super::policy::{Ask, PolicyError};
 use super::tick::{Controller, Due};
 use super::watch::Stopwatch;
-use crate::action::{ActionFault, DecodeError, Flow};
+use crate::action::{ActionFault, DecodeError, Flow, Origin};
+use crate::config::Trigger;
 use crate::device::Device;
 use crate::log::entry::{Entry, Stage, TickEntry};
 use crate::log::record::Recorder;
@@ -15,6 +16,8 @@ use crate::state::{Command, MAX_JOINTS};
 use crate::timing::clock::Clock;
 
 const NO_JOINT: u16 = u16::MAX;
+/// Answers in a row that are too late for their sequences before the robot stops.
+const TOO_SHORT: u32 = 3;
 
 impl Controller {
     /// Counts deadlines missed in a row: a fault where robot.toml says so.
@@ -43,16 +46,20 @@ impl Controller {
         self.state.tick - self.armed_at
     }
 
-    /// Whether the policy is asked on this tick: once in each policy step, while its answer can still be followed.
+    /// Whether this tick begins a policy step in which the policy's answers can still be followed.
     pub(super) fn is_policy_tick(&self) -> bool {
-        self.gate.phase() == Phase::Armed
-            && self.gate.level() <= Level::Hold
-            && self.since_armed().is_multiple_of(self.path.sequence.ticks_per_step())
+        self.is_followed() && self.since_armed().is_multiple_of(self.path.sequence.ticks_per_step())
     }
 
-    /// Observation, inference, acceptance. Returns whether the network ran.
+    fn is_followed(&self) -> bool {
+        self.gate.phase() == Phase::Armed && self.gate.level() <= Level::Hold
+    }
+
+    /// Observation, and the question if one is due. Returns whether the network ran on this thread.
     pub(super) fn think(&mut self, watch: &mut Stopwatch<'_>, log: &mut Recorder) -> bool {
         let tick = self.state.tick;
+        let step = self.since_armed() / self.path.sequence.ticks_per_step();
+        self.feed_back(step);
         self.feedback.time = self.since_armed() as f64 * self.dt;
         let observed = self.observer.step(&self.state, &self.feedback, &mut self.obs);
         watch.lap(Stage::Observe);
@@ -61,41 +68,109 @@ impl Controller {
             return false;
         }
         log.push(Entry::Obs { tick, values: &self.obs });
-        let answer = self.policy.act(tick, &self.obs, &self.feedback.action[..self.actions], &mut self.raw);
-        watch.lap(Stage::Infer);
-        let since = self.since_armed();
-        match answer {
-            Ok(()) => match self.path.accept(&self.raw, &self.state, since) {
-                Ok(_) => {
-                    self.gate.policy_answered();
-                    log.push(Entry::Chunk { tick, id: self.chunks, values: &self.raw });
-                    self.chunks += 1;
-                    let newest = self.raw.len() - self.actions;
-                    self.feedback.action[..self.actions].copy_from_slice(&self.raw[newest..]);
-                    self.feedback.target = *self.path.decoder.target();
-                }
-                Err(ActionFault::Decode(DecodeError::NotFinite { joint, .. })) => {
-                    // The decoder counts in the bundle's order, faults in the robot's.
-                    let joint = self.path.decoder.joints().get(joint).map_or(NO_JOINT, |&place| place as u16);
-                    self.report(Reason::PolicyNotFinite, joint, f64::NAN);
-                }
-                Err(ActionFault::Decode(DecodeError::WrongLength { got, .. })) => {
-                    self.report(Reason::PolicyWrongLength, NO_JOINT, got as f64);
-                }
-                Err(_) => self.report(Reason::PolicyLate, NO_JOINT, 0.0),
-            },
-            Err(PolicyError::NotFinite { what: "observation", index }) => {
-                self.report(Reason::ObservationNotFinite, NO_JOINT, index as f64);
-            }
-            Err(PolicyError::NotFinite { index, .. }) => {
-                self.report(Reason::PolicyNotFinite, NO_JOINT, index as f64);
-            }
-            Err(PolicyError::WrongLength { got, .. }) => {
-                self.report(Reason::PolicyWrongLength, NO_JOINT, got as f64);
-            }
-            Err(PolicyError::Late) => self.report(Reason::PolicyLate, NO_JOINT, 0.0),
+        let begin = match self.trigger {
+            Trigger::Every(n) => self.since_begun.is_multiple_of(n),
+            Trigger::Remaining(n) => self.raw_step.is_none() || self.path.sequence.remaining(step) <= n,
+        };
+        self.since_begun = if begin { 1 } else { self.since_begun + 1 };
+        if !begin && !self.lazy {
+            return false;
         }
-        true
+        self.commit(step);
+        let previous = &self.feedback.action[..self.actions];
+        let ask = Ask { tick, begin, obs: &self.obs, previous, committed: &self.committed };
+        let ran = self.planner.ask(&ask, self.state.epoch, step);
+        watch.lap(Stage::Infer);
+        ran
+    }
+
+    /// The row of the newest answer that was played in the step before this one is the network's previous action.
+    fn feed_back(&mut self, step: u64) {
+        let Some(row) = self.raw_step.and_then(|first| (step.checked_sub(1)?).checked_sub(first)) else { return };
+        let from = (self.past + row as usize) * self.actions;
+        if let Some(row) = self.raw.get(from..from + self.actions) {
+            self.feedback.action[..self.actions].copy_from_slice(row);
+        }
+    }
+
+    /// Collects the actions that will be played before an answer to a question of `step` can come.
+    fn commit(&mut self, step: u64) {
+        self.committed.clear();
+        let Some(first) = self.raw_step.filter(|_| self.planner.is_late()) else { return };
+        let rows = self.raw.len() / self.actions;
+        for step in step..step.saturating_add(self.planner.forecast()).min(step + rows as u64) {
+            let row = (self.past + step.saturating_sub(first) as usize).min(rows - 1);
+            self.committed.extend_from_slice(&self.raw[row * self.actions..(row + 1) * self.actions]);
+        }
+    }
+
+    /// Takes what the policy has answered by now into the plan.
+    pub(super) fn listen(&mut self, log: &mut Recorder) {
+        if !self.is_followed() {
+            return;
+        }
+        let (tick, since) = (self.state.tick, self.since_armed());
+        let now = since / self.path.sequence.ticks_per_step();
+        while let Some(answer) = self.planner.take(tick) {
+            let (step, prefix) = (answer.step, answer.prefix);
+            let fault = match answer.outcome {
+                Ok(()) => {
+                    let origin = Origin { epoch: answer.epoch, step, prefix };
+                    match self.path.accept_from(&answer.values, &self.state, origin, since) {
+                        Ok(accepted) => {
+                            let (id, values) = (self.chunks, &answer.values);
+                            log.push(Entry::Chunk { tick, id, step, prefix: prefix as u32, values });
+                            self.chunks += 1;
+                            self.raw.copy_from_slice(values);
+                            self.raw_step = Some(step);
+                            self.feedback.target = *self.path.decoder.target();
+                            self.gate.policy_answered();
+                            accepted.mismatch.map(|m| (Reason::PrefixMismatch, m.joint as u16, m.error))
+                        }
+                        Err(ActionFault::Decode(DecodeError::NotFinite { joint, .. })) => {
+                            // The decoder counts in the bundle's order, faults in the robot's.
+                            let place = self.path.decoder.joints().get(joint);
+                            let joint = place.map_or(NO_JOINT, |&place| place as u16);
+                            Some((Reason::PolicyNotFinite, joint, f64::NAN))
+                        }
+                        Err(ActionFault::Decode(DecodeError::WrongLength { got, .. })) => {
+                            Some((Reason::PolicyWrongLength, NO_JOINT, got as f64))
+                        }
+                        Err(ActionFault::Refused(_)) => {
+                            Some((Reason::ChunkRefused, NO_JOINT, now.saturating_sub(step) as f64))
+                        }
+                    }
+                }
+                Err(PolicyError::NotFinite { what: "observation", index }) => {
+                    Some((Reason::ObservationNotFinite, NO_JOINT, index as f64))
+                }
+                Err(PolicyError::NotFinite { index, .. }) => {
+                    Some((Reason::PolicyNotFinite, NO_JOINT, index as f64))
+                }
+                Err(PolicyError::WrongLength { got, .. }) => {
+                    Some((Reason::PolicyWrongLength, NO_JOINT, got as f64))
+                }
+                Err(PolicyError::Late) => Some((Reason::PolicyLate, NO_JOINT, 0.0)),
+            };
+            if let Some((reason, joint, value)) = fault {
+                self.report(reason, joint, value);
+            }
+            self.judge_delay(now.saturating_sub(step));
+        }
+    }
+
+    /// An answer came `delay` steps after its question. While sequences are `horizon` long and asked for each s steps, the
+    /// plan lasts only if delay ≤ s ≤ horizon − delay; three answers in a row that break this stop the robot.
+    fn judge_delay(&mut self, delay: u64) {
+        self.planner.delay(delay);
+        let horizon = self.path.sequence.horizon() as u64;
+        let Trigger::Every(every) = self.trigger else { return };
+        let lasts = horizon == 1 || (delay <= every && every + delay <= horizon);
+        self.too_short = if lasts { 0 } else { self.too_short + 1 };
+        if self.too_short >= TOO_SHORT {
+            let (value, limit) = (delay as f64, every.min(horizon.saturating_sub(every)) as f64);
+            self.gate.report(Fault { value, limit, ..self.fault(Reason::HorizonTooShort, NO_JOINT) });
+        }
     }
 
     /// What the joints should do: the plan, with the policy's authority growing from the pose at arming.

@@ -1,13 +1,14 @@
 //! One tick: what the robot is, what the policy wants, what the limits allow, what the motors are told.
 
-use cadenza_policy::manifest::{Manifest, Previous};
+use cadenza_policy::manifest::{ChunkMode, Manifest, Previous};
 
 use super::RunError;
-use super::policy::PolicySource;
+use super::planner::Planner;
+use super::policy::Ask;
 use super::request::Inbox;
 use super::watch::Stopwatch;
 use crate::action::{ActionPath, Flow, LimitError, Target};
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Trigger};
 use crate::device::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness};
 use crate::kinematics::Kinematics;
 use crate::log::entry::{Stage, TickEntry};
@@ -62,7 +63,7 @@ impl Refusal {
 
 /// Everything between a device's state and its command. Allocates nothing after [`Controller::new`].
 pub struct Controller {
-    pub(super) policy: Box<dyn PolicySource>,
+    pub(super) planner: Planner,
     pub(super) observer: Observer,
     pub(super) path: ActionPath,
     pub(super) gate: Gate,
@@ -78,7 +79,21 @@ pub struct Controller {
     pub(super) feedback: Feedback,
     pub(super) first_action: [f32; MAX_JOINTS],
     pub(super) obs: Vec<f32>,
+    /// The newest accepted answer: rows × actions, graph units, and the policy step of its first future row.
     pub(super) raw: Vec<f32>,
+    pub(super) raw_step: Option<u64>,
+    /// Its rows before the future ones.
+    pub(super) past: usize,
+    /// Actions that are handed back to the policy.
+    pub(super) committed: Vec<f32>,
+    /// When the policy is asked.
+    pub(super) trigger: Trigger,
+    /// Whether it is asked between two beginnings as well, because it decodes step by step.
+    pub(super) lazy: bool,
+    /// Policy steps since the last beginning.
+    pub(super) since_begun: u64,
+    /// Answers in a row whose delay the sequences cannot cover.
+    pub(super) too_short: u32,
     /// Numbers in one row of an action.
     pub(super) actions: usize,
     /// What the sequence asked for last: what Hold holds.
@@ -125,6 +140,7 @@ impl Controller {
         self.arm_when_ready(device);
         watch.lap(Stage::Gate);
         let inferred = self.is_policy_tick() && self.think(&mut watch, log);
+        self.listen(log);
         self.choose_target();
         watch.lap(Stage::Sequence);
         let clamped = self.limit();
@@ -149,16 +165,22 @@ impl Controller {
         specification: Option<&str>,
         robot: &Robot,
         device: &DeviceInfo,
-        policy: Box<dyn PolicySource>,
+        mut planner: Planner,
         config: &RunConfig,
     ) -> Result<Self, RunError> {
         check_bundle(robot, manifest)?;
         refuse_unbuilt(manifest, robot)?;
+        let trigger = trigger(manifest, config)?;
         let (limits, _) = effective_limits(robot, manifest)?;
         let (gains, _) = effective_gains(robot, manifest)?;
         let mut observer = Observer::new(manifest, robot)?;
         observer.bind_objects(&device.objects)?;
-        let path = ActionPath::new(manifest, robot, config)?;
+        let mut path = ActionPath::new(manifest, robot, config)?;
+        let (actions, answer) = (manifest.action.joints.len(), path.decoder.input_len());
+        planner.allocate(observer.size(), actions, answer);
+        if planner.is_late() {
+            path.sequence.wait_for_the_first((FIRST_ANSWER * robot.control_hz).ceil() as u64);
+        }
         let kinematics = Kinematics::new(&manifest.frames, robot)?;
         let table = SignalTable::new(robot, &manifest.commands, kinematics.names(), &device.objects)?;
         let n = robot.joints.len();
@@ -169,7 +191,7 @@ impl Controller {
         let zero = [0.0; MAX_JOINTS];
         let feedback = Feedback::reset(manifest, &zero);
         Ok(Self {
-            policy,
+            planner,
             gate: Gate::new(robot, &limits, robot.control_dt()),
             monitors: Monitors::new(
                 specification,
@@ -188,8 +210,15 @@ impl Controller {
             first_action: feedback.action,
             feedback,
             obs: vec![0.0; observer.size()],
-            raw: vec![0.0; path.decoder.input_len()],
-            actions: manifest.action.joints.len(),
+            raw: vec![0.0; answer],
+            raw_step: None,
+            past: answer / actions - path.decoder.rows(),
+            committed: Vec::with_capacity(answer),
+            trigger,
+            lazy: manifest.chunk.mode == ChunkMode::Lazy,
+            since_begun: 0,
+            too_short: 0,
+            actions,
             observer,
             path,
             target: Target { flow: Flow::Hold, q: zero, dq: zero },
@@ -261,11 +290,32 @@ impl Controller {
     /// Runs the policy `times` on zeros, so that no page and no branch is cold, and forgets it.
     pub fn warm_up(&mut self, times: usize) {
         self.obs.fill(0.0);
-        for _ in 0..times {
-            // Zeros are a finite observation; what the policy says to them does not matter.
-            let _ = self.policy.act(0, &self.obs, &self.first_action[..self.actions], &mut self.raw);
+        let previous = &self.first_action[..self.actions];
+        let ask = Ask { tick: 0, begin: true, obs: &self.obs, previous, committed: &[] };
+        self.planner.warm_up(times, &ask);
+    }
+}
+
+/// How long the first answer of a policy that runs elsewhere may take, s.
+const FIRST_ANSWER: f64 = 1.0;
+
+/// When the policy is asked: by the run's rule, or each `chunk.execute` steps.
+fn trigger(manifest: &Manifest, config: &RunConfig) -> Result<Trigger, RunError> {
+    let chunk = &manifest.chunk;
+    let trigger = config.trigger.unwrap_or(Trigger::Every(chunk.execute as u64));
+    let refuse = |expected| Err(RunError::Config { key: "trigger", value: trigger.to_string(), expected });
+    match (chunk.mode, trigger) {
+        (ChunkMode::None, Trigger::Every(1)) => Ok(trigger),
+        (ChunkMode::None, _) => refuse("every:1 for a bundle of single actions (chunk.execute = 1)"),
+        (_, Trigger::Every(0)) => refuse("at least one step"),
+        (ChunkMode::Open, Trigger::Every(n)) if n > chunk.horizon as u64 => {
+            refuse("at most chunk.horizon steps: the sequence would run out")
         }
-        self.policy.reset();
+        (ChunkMode::Open, Trigger::Remaining(n)) if n >= chunk.horizon as u64 => {
+            refuse("fewer steps than chunk.horizon")
+        }
+        (ChunkMode::Lazy, Trigger::Remaining(_)) => refuse("every:STEPS for a sequence that is decoded step by step"),
+        _ => Ok(trigger),
     }
 }
 
@@ -275,10 +325,6 @@ fn refuse_unbuilt(manifest: &Manifest, robot: &Robot) -> Result<(), RunError> {
     let refuse = |key, value: String, expected| Err(RunError::Config { key, value, expected });
     if robot.safety.start == Start::Home {
         return refuse("safety.start", "home".into(), "measured: a move home is not built yet");
-    }
-    if manifest.chunk.execute != 1 {
-        let value = manifest.chunk.execute.to_string();
-        return refuse("chunk.execute", value, "1: the policy is asked at every policy step");
     }
     if manifest.action.previous == Previous::Applied {
         return refuse("action.previous", "applied".into(), "raw: the applied action is not fed back yet");

@@ -143,7 +143,7 @@ impl Decode for ObsRecord {
 impl Decode for ChunkRecord {
     fn decode(bytes: &[u8]) -> Result<Self, String> {
         let m: schema::Chunk = message(bytes)?;
-        Ok(Self { tick: m.tick, id: m.id, values: m.values })
+        Ok(Self { tick: m.tick, id: m.id, step: m.step, prefix: m.prefix, values: m.values })
     }
 }
 
@@ -247,8 +247,8 @@ mod tests {
                 prop_assert_eq!(back, Ok(RequestRecord { tick, request }));
             }
             let values = [x as f32; 9];
-            let back = <ChunkRecord as Decode>::decode(&bytes(Entry::Chunk { tick, id: 4, values: &values }));
-            prop_assert_eq!(back, Ok(ChunkRecord { tick, id: 4, values: values.to_vec() }));
+            let back = <ChunkRecord as Decode>::decode(&bytes(Entry::Chunk { tick, id: 4, step: !tick, prefix: number, values: &values }));
+            prop_assert_eq!(back, Ok(ChunkRecord { tick, id: 4, step: !tick, prefix: number, values: values.to_vec() }));
             let back = <ObsRecord as Decode>::decode(&bytes(Entry::Obs { tick, values: &values }));
             prop_assert_eq!(back, Ok(ObsRecord { tick, values: values.to_vec() }));
         }

@@ -109,7 +109,16 @@ const MESSAGES: &[(&str, Fields)] = &[
         ],
     ),
     ("Obs", &[("tick", One(Type::Uint64)), ("values", Many(Type::Float))]),
-    ("Chunk", &[("tick", One(Type::Uint64)), ("id", One(Type::Uint64)), ("values", Many(Type::Float))]),
+    (
+        "Chunk",
+        &[
+            ("tick", One(Type::Uint64)),
+            ("id", One(Type::Uint64)),
+            ("values", Many(Type::Float)),
+            ("step", One(Type::Uint64)),
+            ("prefix", One(Type::Uint32)),
+        ],
+    ),
     (
         "Verdict",
         &[
@@ -328,7 +337,7 @@ mod tests {
             ("Tick", tick.encode_to_vec()),
             ("Stages", stages.encode_to_vec()),
             ("Obs", schema::Obs { tick: 1, values: f.clone() }.encode_to_vec()),
-            ("Chunk", schema::Chunk { tick: 1, id: 1, values: f }.encode_to_vec()),
+            ("Chunk", schema::Chunk { tick: 1, id: 1, values: f, step: 1, prefix: 1 }.encode_to_vec()),
             ("Verdict", verdict.encode_to_vec()),
             ("Event", event.encode_to_vec()),
             ("Request", schema::Request { tick: 1, kind: 1, slot: 1, value: 1.0 }.encode_to_vec()),

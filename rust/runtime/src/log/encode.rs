@@ -117,10 +117,12 @@ pub(super) fn encode(entry: &Entry<'_>, in_use: InUse, out: &mut Bytes) {
             out.uint(1, tick);
             out.floats(2, values);
         }
-        Entry::Chunk { tick, id, values } => {
+        Entry::Chunk { tick, id, step, prefix, values } => {
             out.uint(1, tick);
             out.uint(2, id);
             out.floats(3, values);
+            out.uint(4, step);
+            out.uint(5, u64::from(prefix));
         }
         Entry::Verdict(verdict) => encode_verdict(verdict, out),
         Entry::Event(fault) => encode_fault(fault, out),

@@ -154,6 +154,10 @@ pub enum Entry<'a> {
         tick: u64,
         /// Number of the chunk.
         id: u64,
+        /// Policy step of its observation, counted from arming.
+        step: u64,
+        /// Leading rows that repeat committed actions.
+        prefix: u32,
         /// Rows × actions.
         values: &'a [f32],
     },

@@ -67,6 +67,10 @@ pub struct ChunkRecord {
     pub tick: u64,
     /// Number of the chunk.
     pub id: u64,
+    /// Policy step of its observation, counted from arming.
+    pub step: u64,
+    /// Leading rows that repeat committed actions.
+    pub prefix: u32,
     /// Rows × actions, graph units.
     pub values: Vec<f32>,
 }

@@ -318,6 +318,12 @@ pub struct Chunk {
     /// Rows × actions, graph units.
     #[prost(float, repeated, tag = "3")]
     pub values: Vec<f32>,
+    /// Policy step of its observation, counted from arming.
+    #[prost(uint64, tag = "4")]
+    pub step: u64,
+    /// Leading rows that repeat committed actions.
+    #[prost(uint32, tag = "5")]
+    pub prefix: u32,
 }
 
 /// `/monitor`; see [`crate::log::entry::VerdictEntry`].

@@ -78,6 +78,12 @@ reasons! {
     WriteFailed = 26, "WRITE_FAILED", Damp;
     /// The simulated physics diverged.
     Diverged = 27, "SIMULATION_DIVERGED", Off;
+    /// An answer of the policy came too late, out of order or for another episode; the plan goes on without it.
+    ChunkRefused = 28, "CHUNK_REFUSED", Run;
+    /// An answer did not repeat the actions that were already committed; those were kept.
+    PrefixMismatch = 29, "PREFIX_MISMATCH", Run;
+    /// Three answers in a row took so long that the sequences cannot cover their delay.
+    HorizonTooShort = 30, "HORIZON_TOO_SHORT", SoftStop;
 }
 
 /// The one table from device faults to reasons, with the joint, the value seen and the limit.

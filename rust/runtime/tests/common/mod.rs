@@ -122,7 +122,8 @@ pub(crate) fn push(recorder: &mut Recorder, stats: &mut Stats, ticks: u64) {
         recorder.push(Entry::State(&state(tick)));
         if tick.is_multiple_of(10) {
             recorder.push(Entry::Obs { tick, values: &[0.25, tick as f32] });
-            recorder.push(Entry::Chunk { tick, id: tick / 10, values: &[0.5, -0.5, 0.25, tick as f32] });
+            let values = &[0.5, -0.5, 0.25, tick as f32];
+            recorder.push(Entry::Chunk { tick, id: tick / 10, step: tick / 10, prefix: 0, values });
             recorder.push(Entry::Verdict(&verdict(tick)));
         }
         if tick == 4000 || tick == 4800 {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use cadenza_policy::manifest::Previous;
-use cadenza_runtime::control::{Controller, Refusal, Request};
+use cadenza_runtime::control::{Controller, Planner, Refusal, Request};
 use cadenza_runtime::device::fault::Trouble;
 use cadenza_runtime::device::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness, Stop};
 use cadenza_runtime::safety::{Level, Phase, Reason};
@@ -207,7 +207,7 @@ fn what_is_not_built_yet_is_refused_before_anything_moves() {
             None,
             &parts.robot(),
             &DeviceInfo::default(),
-            Box::new(Act(sway(0.1))),
+            Planner::inline(Box::new(Act(sway(0.1)))),
             &parts.config,
         );
         controller.err().map(|error| error.to_string()).unwrap_or_default()
@@ -217,7 +217,7 @@ fn what_is_not_built_yet_is_refused_before_anything_moves() {
     assert!(refused(&home).starts_with("safety.start = home: measured"), "{}", refused(&home));
     let mut chunks = Parts::default();
     chunks.manifest.chunk.execute = 4;
-    assert!(refused(&chunks).starts_with("chunk.execute = 4: 1"), "{}", refused(&chunks));
+    assert!(refused(&chunks).starts_with("trigger = every:4: every:1"), "{}", refused(&chunks));
     let mut applied = Parts::default();
     applied.manifest.action.previous = Previous::Applied;
     assert!(refused(&applied).starts_with("action.previous = applied: raw"), "{}", refused(&applied));

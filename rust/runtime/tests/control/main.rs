@@ -10,3 +10,4 @@ mod motion;
 mod permuted;
 mod replay;
 mod run;
+mod sequences;

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicI64;
 
 use cadenza_policy::manifest::Manifest;
 use cadenza_runtime::config::RunConfig;
-use cadenza_runtime::control::{Controller, Due, Inbox, PolicyError, PolicySource, Request};
+use cadenza_runtime::control::{Ask, Controller, Due, Inbox, Planner, PolicyError, PolicySource, Request};
 use cadenza_runtime::device::fault::{Faulty, Injection, Trouble};
 use cadenza_runtime::device::null::NullDevice;
 use cadenza_runtime::device::{Device, TimeSource};
@@ -132,8 +132,8 @@ pub(crate) struct Act<F>(pub(crate) F);
 impl<F: FnMut(u64, &[f32], &mut [f32]) -> Result<(), PolicyError> + Send> PolicySource for Act<F> {
     fn reset(&mut self) {}
 
-    fn act(&mut self, tick: u64, obs: &[f32], _: &[f32], out: &mut [f32]) -> Result<(), PolicyError> {
-        (self.0)(tick, obs, out)
+    fn act(&mut self, ask: &Ask<'_>, out: &mut [f32]) -> Result<(), PolicyError> {
+        (self.0)(ask.tick, ask.obs, out)
     }
 }
 
@@ -175,9 +175,13 @@ impl Parts {
     }
 
     pub(crate) fn controller(&self, device: &dyn Device, policy: impl PolicySource + 'static) -> Controller {
-        let (robot, policy) = (self.robot(), Box::new(policy));
+        let robot = self.robot();
+        let planner = match self.config.inject {
+            Some(latency) => Planner::delayed(Box::new(policy), latency, robot.control_dt()),
+            None => Planner::inline(Box::new(policy)),
+        };
         let specification = self.specification.as_deref();
-        Controller::new(&self.manifest, specification, &robot, device.info(), policy, &self.config).unwrap()
+        Controller::new(&self.manifest, specification, &robot, device.info(), planner, &self.config).unwrap()
     }
 
     /// The header that a log of this run needs for a replay.
