@@ -1,6 +1,7 @@
 //! Every operation in plain 64-bit arithmetic: folds constants at load, and is the reference of the kernels' tests.
 
 use crate::op::{Binary, Op, Reduction, Unary};
+use crate::recurrent;
 use crate::tensor::{DType, Tensor};
 
 /// Evaluates `op`; the output has `shape` and `dtype`, which the caller inferred.
@@ -42,6 +43,7 @@ pub(crate) fn apply(op: &Op, inputs: &[&Tensor], dtype: DType, shape: &[usize]) 
             let sum = row.iter().map(|v| (v - top).exp()).sum::<f64>();
             out.extend(row.iter().map(|v| if *log { v - top - sum.ln() } else { (v - top).exp() / sum }));
         }),
+        Op::Recurrent(cell) => recurrent::evaluate(*cell, inputs),
         Op::Rearrange(runs) => {
             let mut out = vec![0.0; count];
             for (t, runs) in inputs.iter().zip(runs) {

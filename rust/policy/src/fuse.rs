@@ -1,5 +1,7 @@
 //! Rewrites a graph into fewer operations that compute the same, and into the form that the plan can lay out.
 
+mod recurrent;
+
 use std::sync::Arc;
 
 use crate::eval;
@@ -13,7 +15,8 @@ pub(crate) fn fuse(graph: &mut Graph) {
     let mut view = Uses::of(graph);
     let mut index = 0;
     while index < graph.nodes.len() {
-        let rules = [softplus, swish, mish, gelu, linear_bias, linear_activation];
+        let rules =
+            [recurrent::gru, recurrent::lstm, softplus, swish, mish, gelu, linear_bias, linear_activation];
         if rules.into_iter().any(|rule| rule(graph, &view, index)) {
             graph.drop_dead();
             view = Uses::of(graph);

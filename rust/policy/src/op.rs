@@ -1,5 +1,7 @@
 //! What a graph computes once shapes are static and ONNX's spellings are gone: a handful of operations.
 
+use crate::recurrent::Cell;
+
 /// An operation. Inputs and the output stand in [`crate::graph::Node`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op {
@@ -19,10 +21,20 @@ pub(crate) enum Op {
     Reduce { kind: Reduction, width: usize },
     /// Rows of the last `width` elements: softmax, or its logarithm.
     Softmax { width: usize, log: bool },
+    /// GRU or LSTM; inputs and output as [`Cell`] says.
+    Recurrent(Cell),
     /// Copies runs of elements, one list for each input: transpose, slice, split, concat, expand, gather …
     Rearrange(Vec<Vec<Run>>),
     /// The same elements in the same order under another shape.
     View,
+}
+
+impl Op {
+    /// Whether it multiplies by a matrix or sums over a window: what comes before the last of these may have 8-bit
+    /// weights.
+    pub(crate) fn is_product(&self) -> bool {
+        matches!(self, Self::Linear(_) | Self::Recurrent(_))
+    }
 }
 
 /// `len` consecutive elements, from `src` in an input to `dst` in the output.

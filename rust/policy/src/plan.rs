@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 
 use crate::graph::{Graph, Node, ValueId};
+use crate::int8::{self, Quantized};
 use crate::isa::Level;
 use crate::kernels::elementwise::Repeat;
-use crate::kernels::{activation, elementwise, linear, norm, shape};
+use crate::kernels::linear::Packed;
+use crate::kernels::{activation, elementwise, linear, norm, recurrent, shape};
 use crate::layout::Layout;
+use crate::manifest::Weights;
 use crate::memory::{Block, LINE, Span, split};
 use crate::op::{Binary, Op, Reduction, Run, Unary};
+use crate::recurrent::{Cell, CellKind};
 
 /// Where an operand lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,19 +21,110 @@ pub(crate) enum Source {
     Weights(Span),
 }
 
+/// Where a packed matrix lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Matrix {
+    Floats(Span),
+    /// Span of the integers, span of the scales.
+    Int8(Span, Span),
+}
+
+impl Matrix {
+    fn of<'a>(self, floats: &'a [f32], integers: &'a [i8]) -> Packed<'a> {
+        match self {
+            Self::Floats(w) => Packed::Floats(w.of(floats)),
+            Self::Int8(q, scale) => Packed::Int8(&integers[q.start..q.start + q.len], scale.of(floats)),
+        }
+    }
+
+    /// ` int8`, for the names of kernels.
+    fn suffix(self) -> &'static str {
+        if matches!(self, Self::Int8(..)) { " int8" } else { "" }
+    }
+}
+
+/// A recurrent layer: its matrices, and where its operands lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    cell: Cell,
+    r: Matrix,
+    candidate: Option<Matrix>,
+    bias: Span,
+    gates: Source,
+    h: Source,
+    c: Option<Source>,
+    y: Span,
+}
+
 /// One kernel call. `y` is always in the arena, and kernels that need only one operand work in place.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Copy { x: Source, y: Span },
-    Linear { w: Span, bias: Span, act: Option<Unary>, k: usize, n: usize, x: Source, y: Span },
-    Map { f: Unary, y: Span },
-    Zip { f: Binary, b: Source, repeat: Repeat, swapped: bool, y: Span },
-    Select { c: Source, b: Source, y: Span },
-    LayerNorm { scale: Span, bias: Span, eps: f32, y: Span },
-    RmsNorm { scale: Span, eps: f32, y: Span },
-    Softmax { width: usize, log: bool, y: Span },
-    Reduce { kind: Reduction, width: usize, x: Source, y: Span },
-    Rearrange { runs: Box<[Run]>, x: Source, y: Span },
+    Copy {
+        x: Source,
+        y: Span,
+    },
+    Linear {
+        w: Span,
+        bias: Span,
+        act: Option<Unary>,
+        k: usize,
+        n: usize,
+        x: Source,
+        y: Span,
+    },
+    /// One row and 8-bit weights.
+    Narrow {
+        w: Matrix,
+        bias: Span,
+        act: Option<Unary>,
+        k: usize,
+        x: Source,
+        y: Span,
+    },
+    Recurrent(Layer),
+    Map {
+        f: Unary,
+        y: Span,
+    },
+    Zip {
+        f: Binary,
+        b: Source,
+        repeat: Repeat,
+        swapped: bool,
+        y: Span,
+    },
+    Select {
+        c: Source,
+        b: Source,
+        y: Span,
+    },
+    LayerNorm {
+        scale: Span,
+        bias: Span,
+        eps: f32,
+        y: Span,
+    },
+    RmsNorm {
+        scale: Span,
+        eps: f32,
+        y: Span,
+    },
+    Softmax {
+        width: usize,
+        log: bool,
+        y: Span,
+    },
+    Reduce {
+        kind: Reduction,
+        width: usize,
+        x: Source,
+        y: Span,
+    },
+    Rearrange {
+        runs: Box<[Run]>,
+        x: Source,
+        y: Span,
+    },
 }
 
 /// A graph that is ready to run.
@@ -37,6 +132,8 @@ pub(crate) enum Step {
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) weights: Block,
+    /// Packed 8-bit weights.
+    pub(crate) integers: Vec<i8>,
     /// Floats of the arena.
     pub(crate) arena: usize,
     pub(crate) inputs: Vec<Span>,
@@ -47,16 +144,27 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Lays out and packs a legal graph (see [`crate::fuse::legalise`]).
-    pub(crate) fn new(graph: &Graph) -> Self {
+    pub(crate) fn new(graph: &Graph, weights: Weights) -> Self {
         let layout = Layout::new(graph);
-        let mut maker =
-            Maker { graph, layout: &layout, steps: vec![], weights: vec![], packed: HashMap::new(), macs: 0 };
+        let narrow =
+            if weights == Weights::Int8 { int8::chosen(graph) } else { vec![false; graph.nodes.len()] };
+        let mut maker = Maker {
+            graph,
+            layout: &layout,
+            narrow,
+            steps: vec![],
+            weights: vec![],
+            integers: vec![],
+            packed: HashMap::new(),
+            macs: 0,
+        };
         graph.nodes.iter().enumerate().for_each(|(i, node)| maker.node(i, node));
         let outputs: Vec<Span> = graph.outputs.iter().map(|&o| maker.output(o)).collect();
         let inputs = graph.inputs.iter().map(|&i| layout.span(graph, i)).collect();
         Self {
             steps: maker.steps,
             weights: Block::new(&maker.weights),
+            integers: maker.integers,
             arena: layout.floats,
             inputs,
             outputs,
@@ -68,7 +176,7 @@ impl Plan {
     pub(crate) fn run(&self, level: Level, arena: &mut [f32]) {
         let weights = self.weights.get();
         for step in &self.steps {
-            step.run(level, weights, arena);
+            step.run(level, weights, &self.integers, arena);
         }
     }
 
@@ -79,7 +187,7 @@ impl Plan {
 }
 
 impl Step {
-    fn run(&self, level: Level, weights: &[f32], arena: &mut [f32]) {
+    fn run(&self, level: Level, weights: &[f32], integers: &[i8], arena: &mut [f32]) {
         macro_rules! take {
             ($y:expr, $($x:expr),+) => {{
                 let (y, rest) = split(arena, $y);
@@ -103,6 +211,27 @@ impl Step {
                 if let Some(f) = act {
                     activation::map(level, f, y);
                 }
+            }
+            Step::Narrow { w, bias, act, x, y, .. } => {
+                let (y, x) = take!(y, x);
+                w.of(weights, integers).times(level, bias.of(weights), x, y);
+                if let Some(f) = act {
+                    activation::map(level, f, y);
+                }
+            }
+            Step::Recurrent(ref layer) => {
+                let Layer { cell, r, candidate, bias, gates, h, c, y } = *layer;
+                let (y, gates, h, c) =
+                    take!(y, gates, h, c.unwrap_or(Source::Weights(Span { start: 0, len: 0 })));
+                let inputs = recurrent::Inputs {
+                    gates,
+                    r: r.of(weights, integers),
+                    candidate: candidate.map(|m| m.of(weights, integers)),
+                    bias: bias.of(weights),
+                    h,
+                    c,
+                };
+                recurrent::run(level, cell, &inputs, y);
             }
             Step::Map { f, y } => activation::map(level, f, y.of_mut(arena)),
             Step::Zip { f, b, repeat, swapped, y } => {
@@ -134,6 +263,15 @@ impl Step {
             Step::Copy { y, .. } => format!("copy {}", y.len),
             Step::Linear { k, n, act: None, .. } => format!("linear {k}x{n}"),
             Step::Linear { k, n, act: Some(f), .. } => format!("linear {k}x{n} {f:?}").to_lowercase(),
+            Step::Narrow { w, act, k, y, .. } => {
+                let act = act.map_or(String::new(), |f| format!(" {f:?}").to_lowercase());
+                format!("linear {k}x{}{act}{}", y.len, w.suffix())
+            }
+            Step::Recurrent(Layer { cell, r, .. }) => {
+                let kind = if cell.kind == CellKind::Lstm { "lstm" } else { "gru" };
+                let steps = if cell.length > 1 { format!("x{}", cell.length) } else { String::new() };
+                format!("{kind} {}{steps}{}", cell.hidden, r.suffix())
+            }
             Step::Map { f, y } => format!("{f:?} {}", y.len).to_lowercase(),
             Step::Zip { f, y, .. } => format!("{f:?} {}", y.len).to_lowercase(),
             Step::Select { y, .. } => format!("where {}", y.len),
@@ -149,8 +287,11 @@ impl Step {
 struct Maker<'a> {
     graph: &'a Graph,
     layout: &'a Layout,
+    /// For each node, whether its matrix has 8-bit weights.
+    narrow: Vec<bool>,
     steps: Vec<Step>,
     weights: Vec<f32>,
+    integers: Vec<i8>,
     packed: HashMap<(ValueId, bool), Span>,
     macs: usize,
 }
@@ -163,6 +304,15 @@ impl Maker<'_> {
         let y = self.layout.span(self.graph, node.output);
         let input = |i: usize| node.inputs[i];
         match &node.op {
+            Op::Linear(act) if self.narrow[index] && y.len == self.graph.values[input(1)].shape[1] => {
+                let k = self.graph.values[input(1)].shape[0];
+                let x = self.source(input(0));
+                let w = self.integers(input(1), 0..y.len);
+                let bias = node.inputs.get(2).map_or(Span { start: 0, len: 0 }, |&b| self.constant(b));
+                self.macs += y.len * k;
+                self.steps.push(Step::Narrow { w, bias, act: *act, k, x, y });
+            }
+            Op::Recurrent(cell) => self.recurrent(index, *cell, y),
             Op::Linear(act) => {
                 let shape = &self.graph.values[input(1)].shape;
                 let (k, n) = (shape[0], shape[1]);
@@ -221,6 +371,60 @@ impl Maker<'_> {
         }
     }
 
+    fn recurrent(&mut self, index: usize, cell: Cell, y: Span) {
+        let inputs = &self.graph.nodes[index].inputs;
+        let (gates, h) = (self.source(inputs[0]), self.source(inputs[3]));
+        let c = inputs.get(4).map(|&c| self.source(c));
+        let (all, late) = (cell.gates() * cell.hidden, 2 * cell.hidden);
+        let split = if cell.kind == CellKind::GruResetFirst { late } else { all };
+        let mut part = |columns: std::ops::Range<usize>| {
+            if self.narrow[index] {
+                self.integers(inputs[1], columns)
+            } else {
+                self.columns(inputs[1], columns)
+            }
+        };
+        let r = part(0..split);
+        let candidate = (split < all).then(|| part(split..all));
+        let bias = self.constant(inputs[2]);
+        self.macs += cell.macs();
+        self.steps.push(Step::Recurrent(Layer { cell, r, candidate, bias, gates, h, c, y }));
+    }
+
+    /// Some columns of a matrix.
+    fn columns(&mut self, value: ValueId, columns: std::ops::Range<usize>) -> Matrix {
+        let shape = &self.graph.values[value].shape;
+        let (k, n, wide) = (shape[0], columns.len(), shape[1]);
+        let start = self.aligned();
+        if let Some(t) = &self.graph.values[value].constant {
+            let part: Vec<f32> =
+                t.to_f32().chunks_exact(wide).flat_map(|row| row[columns.clone()].to_vec()).collect();
+            linear::pack(&part, k, n, &mut self.weights);
+        }
+        Matrix::Floats(Span { start, len: self.weights.len() - start })
+    }
+
+    /// Some columns of a matrix, as integers.
+    fn integers(&mut self, value: ValueId, columns: std::ops::Range<usize>) -> Matrix {
+        let shape = &self.graph.values[value].shape;
+        let (k, n, wide) = (shape[0], columns.len(), shape[1]);
+        let (start, scale) = (self.integers.len(), self.aligned());
+        if let Some(t) = &self.graph.values[value].constant {
+            let part: Vec<f64> =
+                t.data.chunks_exact(wide).flat_map(|row| row[columns.clone()].to_vec()).collect();
+            let quantized = Quantized::new(&part, n);
+            crate::kernels::int8::pack(&quantized.q, k, n, &mut self.integers);
+            self.weights.extend(&quantized.scale);
+        }
+        Matrix::Int8(Span { start, len: self.integers.len() - start }, Span { start: scale, len: n })
+    }
+
+    /// Starts a new line of the weights.
+    fn aligned(&mut self) -> usize {
+        self.weights.resize(self.weights.len().next_multiple_of(LINE), 0.0);
+        self.weights.len()
+    }
+
     /// Brings a value to where the step works in place, unless it is there already.
     fn place(&mut self, value: ValueId, y: Span) {
         let x = self.source(value);
@@ -249,8 +453,7 @@ impl Maker<'_> {
         if let Some(&span) = self.packed.get(&(value, packed)) {
             return span;
         }
-        self.weights.resize(self.weights.len().next_multiple_of(LINE), 0.0);
-        let start = self.weights.len();
+        let start = self.aligned();
         // Callers ask only for values that are constant.
         if let Some(t) = &self.graph.values[value].constant {
             put(t.to_f32(), &mut self.weights);

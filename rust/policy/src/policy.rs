@@ -109,9 +109,7 @@ impl Policy {
     /// The operator, tensor, binding or size that stands in the way.
     pub fn load(bundle: &Bundle, options: &Options) -> Result<Self, LoadError> {
         let m = bundle.manifest();
-        if options.weights.unwrap_or(m.weights) != Weights::F32 {
-            return Err(LoadError::Unsupported("weight format int8".into()));
-        }
+        let weights = options.weights.unwrap_or(m.weights);
         let level = match options.isa {
             Some(isa) => Level::of(isa).ok_or(LoadError::Isa(isa))?,
             None => Level::best(),
@@ -119,7 +117,7 @@ impl Policy {
         let mut sessions = BTreeMap::new();
         for (name, f) in &m.functions {
             let file = bundle.entry(&f.file).ok_or_else(|| LoadError::Missing(f.file.clone()))?;
-            let session = Session::load(file, f, level, &options.limits)
+            let session = Session::load(file, f, weights, level, &options.limits)
                 .map_err(|error| LoadError::Graph { file: f.file.clone(), error })?;
             binding::check(m, name, &session)?;
             sessions.insert(name.clone(), session);

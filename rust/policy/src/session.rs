@@ -5,9 +5,10 @@ use std::fmt;
 
 use crate::fuse;
 use crate::graph::{Graph, GraphError};
+use crate::int8;
 use crate::isa::Level;
 use crate::limits::Limits;
-use crate::manifest;
+use crate::manifest::{self, Weights};
 use crate::memory::{Block, Span};
 use crate::plan::Plan;
 
@@ -115,23 +116,28 @@ impl Session {
     pub(crate) fn load(
         file: &[u8],
         f: &manifest::Function,
+        weights: Weights,
         level: Level,
         limits: &Limits,
     ) -> Result<Self, GraphError> {
         let mut graph = Graph::build(file, f.batch, limits)?;
+        if weights == Weights::Int8 {
+            int8::round(&mut graph);
+        }
         fuse::fuse(&mut graph);
-        Self::plan(graph, f, level, limits)
+        Self::plan(graph, f, weights, level, limits)
     }
 
     /// Plans a graph that was built, and perhaps fused, before.
     pub(crate) fn plan(
         mut graph: Graph,
         f: &manifest::Function,
+        weights: Weights,
         level: Level,
         limits: &Limits,
     ) -> Result<Self, GraphError> {
         fuse::legalise(&mut graph, limits.folding)?;
-        let plan = Plan::new(&graph);
+        let plan = Plan::new(&graph, weights);
         let bytes = plan.arena.saturating_mul(4);
         if bytes > limits.arena {
             let why = format!("the arena takes {bytes} bytes, more than {}", limits.arena);
@@ -203,7 +209,7 @@ impl Session {
 
     /// Plan, for the footprint.
     pub(crate) fn footprint(&self, total: &mut Footprint) {
-        total.weight_bytes += 4 * self.plan.weights.get().len();
+        total.weight_bytes += 4 * self.plan.weights.get().len() + self.plan.integers.len();
         total.arena_bytes += 4 * self.plan.arena;
         total.macs += self.plan.macs;
         total.kernels.extend(self.plan.kernels());

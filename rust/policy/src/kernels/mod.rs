@@ -2,7 +2,9 @@
 
 pub(crate) mod activation;
 pub(crate) mod elementwise;
+pub(crate) mod int8;
 pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod norm;
+pub(crate) mod recurrent;
 pub(crate) mod shape;

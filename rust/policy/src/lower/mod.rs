@@ -5,6 +5,7 @@ mod constant;
 mod elementwise;
 mod linear;
 mod norm;
+mod recurrent;
 mod shape;
 
 use std::cell::RefCell;
@@ -30,7 +31,8 @@ pub(crate) fn node(b: &mut Builder<'_>, proto: &NodeProto) -> Result<(), GraphEr
     let find = |i: &String| if i.is_empty() { Ok(None) } else { b.lookup(&name, i).map(Some) };
     let inputs = proto.input.iter().map(find).collect::<Result<_, _>>()?;
     let cx = Cx { proto, inputs, opset: b.opset, used: RefCell::default(), name };
-    let classes = [elementwise::lower, linear::lower, norm::lower, shape::lower, constant::lower];
+    let classes =
+        [elementwise::lower, linear::lower, norm::lower, recurrent::lower, shape::lower, constant::lower];
     let mut outputs = None;
     for lower in classes {
         outputs = lower(b, &cx).transpose()?;
@@ -137,6 +139,11 @@ impl<'a> Cx<'a> {
 
     fn string(&self, name: &str) -> Option<String> {
         self.attribute(name).map(|a| String::from_utf8_lossy(&a.s).into_owned())
+    }
+
+    fn strings(&self, name: &str) -> Vec<String> {
+        let texts = self.attribute(name).map_or(&[][..], |a| &a.strings);
+        texts.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect()
     }
 
     /// Axis `axis` of `rank` dimensions, counted from the end when negative.

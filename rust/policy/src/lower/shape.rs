@@ -2,7 +2,7 @@
 
 use super::{Cx, Outputs};
 use crate::graph::{Builder, GraphError, ValueId};
-use crate::op::{Op, runs};
+use crate::op::{Op, Run, runs};
 
 /// Lowers the node if it is of this class.
 pub(super) fn lower(b: &mut Builder<'_>, cx: &Cx<'_>) -> Option<Outputs> {
@@ -119,6 +119,18 @@ fn pick(
     let whole = matches!(runs[..], [run] if run.src == 0 && run.len == b.shape(x).iter().product::<usize>());
     let op = if whole { Op::View } else { Op::Rearrange(vec![runs]) };
     b.emit(name, op, &[x], b.dtype(x), shape)
+}
+
+/// Consecutive elements of `x`, from `start` on.
+pub(super) fn part(
+    b: &mut Builder<'_>,
+    name: &str,
+    x: ValueId,
+    start: usize,
+    shape: Vec<usize>,
+) -> Result<ValueId, GraphError> {
+    let run = Run { src: start, dst: 0, len: shape.iter().product() };
+    b.emit(name, Op::Rearrange(vec![vec![run]]), &[x], b.dtype(x), shape)
 }
 
 /// Source elements of a strided walk over `shape`.

@@ -2,5 +2,6 @@
 
 mod operators;
 mod properties;
+mod recurrent;
 mod refusals;
 mod stateful;
