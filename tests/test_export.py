@@ -187,7 +187,7 @@ def test_an_output_that_is_not_finite_is_refused(tmp_path):
 
 
 def test_a_wrong_output_size_is_refused(tmp_path):
-    refused(tmp_path, mlp(5), ExportError, r"\(128, 5\) for 128 observations, the manifest has 6 actions")
+    refused(tmp_path, mlp(5), ExportError, r"\(1, 5\), the manifest has 6 actions")
 
 
 def test_an_observation_that_its_terms_do_not_fill_is_refused(tmp_path):

@@ -18,8 +18,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ import onnx
 import torch
 
 from cadenza import __version__, _native
+from cadenza.quantize import emulate
+from cadenza.recording import Function, PolicyIO, Recorder, Recording
 
 OPSET = 18
 
@@ -55,7 +57,8 @@ class ParityConfig:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: path, bundle id (hexadecimal), size in bytes, and the parity of engine and torch."""
+    """What was written: path, bundle id (hexadecimal), size in bytes, the parity of engine and torch, and the
+    largest change of an action by 8-bit weights (graph units)."""
 
     path: Path
     id: str
@@ -63,6 +66,7 @@ class ExportReport:
     vectors: int
     max_difference: float
     atol: float
+    quantization_error: float = 0.0
     operators: list[str] = field(default_factory=list)
 
 
@@ -71,73 +75,162 @@ def export(
     step: torch.nn.Module,
     *,
     manifest: dict[str, Any],
+    io: PolicyIO | None = None,
+    init: torch.nn.Module | None = None,
+    functions: Mapping[str, Function] | None = None,
     specification: str | None = None,
+    weights: str = "f32",
+    quantization_limit: float = 0.01,
     parity: ParityConfig | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> ExportReport:
-    """Writes `step` (`[1, obs] → [1, action]`, float32) as the bundle `path`.
+    """Writes `step`, and whatever belongs to it, as the bundle `path`.
 
     `manifest` says what the numbers mean (rates, joints, frames, observation, action, commands, monitors:
-    the form of the manifest without `files`, `functions` and `parity`). The bundle is written to a temporary
-    file, read back, its vectors are replayed by the engine, and only then it takes its name: a failure leaves
-    no file.
+    the form of the manifest without `files`, `functions`, `carry` and `parity`). The bundle is written to a
+    temporary file, read back, its vectors are replayed by the engine, and only then it takes its name: a
+    failure leaves no file.
+
+    Args:
+        path: the bundle.
+        step: the network of one policy step, float32.
+        manifest: see above.
+        io: what the arguments and results of `step` and `init` are; `[1, obs] → [1, action]` when absent.
+        init: gives the first recurrent states.
+        functions: networks beside `step`, by name: `critic`, `model`, `fallback`.
+        specification: text of `spec.stl`.
+        weights: `f32`, or `int8`: the engine then computes with 8-bit weights, and the recorded vectors are
+            those of the rounded network.
+        quantization_limit: largest error of 8-bit weights, as a share of an action's half-range.
+        parity: how many vectors are recorded, and from what.
+        provenance: replaces what is found out by itself.
 
     Raises:
-        ExportError: the network is ill-conditioned, or its shapes disagree with the manifest.
+        ExportError: the network is ill-conditioned, its shapes or bindings disagree with the manifest, or 8-bit
+            weights change an action too much.
         _native.BundleError: the manifest or the graph is refused; the text names key and value.
     """
-    path = Path(path)
-    parity = parity or ParityConfig()
-    step = copy.deepcopy(step).cpu().eval()
+    path, io, parity = Path(path), io or PolicyIO(), parity or ParityConfig()
+    if weights not in ("f32", "int8"):
+        raise ExportError(f"weights {weights!r} are not known: f32, int8")
+    step, init = _ready(step), None if init is None else _ready(init)
+    beside = {name: replace(f, module=_ready(f.module)) for name, f in (functions or {}).items()}
     obs = parity_observations(manifest["observation"]["size"], parity)
-    expected, atol = _expected(step, obs, len(manifest["action"]["joints"]))
-    graph = to_onnx(step, obs[0, :1], metadata=_metadata(manifest))
+    noise = np.random.default_rng(parity.seed + 1).standard_normal((*obs.shape[:2], io.noise))
+    recorder = Recorder(io, manifest, obs, noise.astype(np.float32))
+    drawn = {name: f.draw(parity.steps, parity.seed) for name, f in beside.items()}
+    try:
+        entries, described = _graphs(recorder, step, init, beside, drawn, _metadata(manifest))
+        error = 0.0
+        if weights == "int8":
+            plain = recorder.play(step, init)
+            for name, module in {"step": step, "init": init}.items():
+                if module is not None:
+                    emulate(module, onnx.load_from_string(entries[f"{name}.onnx"]))
+            for name, function in beside.items():
+                emulate(function.module, onnx.load_from_string(entries[f"{name}.onnx"]))
+            error = _quantization_error(recorder, plain, step, init, quantization_limit)
+        tensors, atol = _tensors(recorder, step, init, beside, drawn)
+    except ExportError:
+        raise
+    except ValueError as refused:
+        raise ExportError(str(refused)) from refused
     document = {
         **manifest,
         "format": 1,
-        "functions": {
-            "step": {
-                "file": "step.onnx",
-                "batch": 1,
-                "inputs": {"obs": "observation"},
-                "outputs": {"action": "action"},
-            }
-        },
+        "functions": described,
+        "carry": io.manifest(),
+        "weights": weights,
         "parity": {
             "file": "parity.safetensors",
             "source": f"torch {torch.__version__.split('+')[0]}",
             "atol": atol,
             "rtol": 1e-5,
             "measured": 0.0,
+            "quantization_error": error,
         },
         "provenance": _provenance() | (provenance or {}),
     }
-    tensors = {"obs": obs, "expected": expected}
     # Written twice: the first bundle measures how close the engine comes, the second says so.
-    _, difference = _write_verified(None, document, graph, tensors, specification)
+    _, difference = _write_verified(None, document, entries, tensors, specification)
     document["parity"]["measured"] = difference
-    data, difference = _write_verified(path, document, graph, tensors, specification)
+    data, difference = _write_verified(path, document, entries, tensors, specification)
+    graphs = [onnx.load_from_string(graph).graph for graph in entries.values()]
     return ExportReport(
         path=path,
         id=_native.Bundle.from_bytes(data).id,
         bytes=len(data),
-        vectors=obs.shape[0] * obs.shape[1],
+        vectors=obs.shape[0] * obs.shape[1] + sum(parity.steps for _ in beside),
         max_difference=difference,
         atol=atol,
-        operators=sorted({node.op_type for node in onnx.load_from_string(graph).graph.node}),
+        quantization_error=error,
+        operators=sorted({node.op_type for graph in graphs for node in graph.node}),
     )
 
 
-def to_onnx(module: torch.nn.Module, example: np.ndarray, metadata: dict[str, str] | None = None) -> bytes:
-    """The ONNX graph of `module`: input `obs` like `example` `[1, obs]`, output `action`, weights inline."""
+def _ready(module: torch.nn.Module) -> torch.nn.Module:
+    return copy.deepcopy(module).cpu().eval()
+
+
+# What graphs call the tensors that every policy has.
+NAMES = {"observation": "obs", "previous_action": "previous"}
+
+
+def _graphs(
+    recorder: Recorder,
+    step: torch.nn.Module,
+    init: torch.nn.Module | None,
+    beside: Mapping[str, Function],
+    drawn: Mapping[str, Mapping[str, np.ndarray]],
+    metadata: dict[str, str],
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The graph of each function by file name, and the manifest's `functions`."""
+    io = recorder.io
+    functions = {"step": (step, io.inputs, io.outputs, recorder.example(io.inputs), 1)}
+    if init is not None:
+        example = recorder.example(io.init_inputs)
+        functions["init"] = (init, io.init_inputs, io.init_outputs, example, 1)
+    for name, f in beside.items():
+        example = [x[0] for x in drawn[name].values()]
+        functions[name] = (f.module, tuple(f.inputs), f.outputs, example, f.batch)
+    entries, described = {}, {}
+    for name, (module, inputs, outputs, example, batch) in functions.items():
+        taken = [NAMES.get(b, b.removeprefix("carry.").replace(".", "_")) for b in inputs]
+        given = [NAMES.get(b, b.removeprefix("carry.").replace(".", "_")) for b in outputs]
+        # A recurrent state is an input and an output.
+        taken = [f"{n}_in" if b.startswith("carry.") else n for n, b in zip(taken, inputs, strict=True)]
+        given = [f"{n}_out" if b.startswith("carry.") else n for n, b in zip(given, outputs, strict=True)]
+        file = f"{name}.onnx"
+        entries[file] = to_onnx(
+            module, example, metadata if name == "step" else None, inputs=taken, outputs=given
+        )
+        described[name] = {
+            "file": file,
+            "batch": batch,
+            "inputs": dict(zip(taken, inputs, strict=True)),
+            "outputs": dict(zip(given, outputs, strict=True)),
+        }
+    return entries, described
+
+
+def to_onnx(
+    module: torch.nn.Module,
+    example: np.ndarray | Sequence[np.ndarray],
+    metadata: dict[str, str] | None = None,
+    *,
+    inputs: Sequence[str] = ("obs",),
+    outputs: Sequence[str] = ("action",),
+) -> bytes:
+    """The ONNX graph of `module` with inputs like `example`, weights inline."""
+    arrays = [example] if isinstance(example, np.ndarray) else example
     with _quiet():
         program = torch.onnx.export(
             module,
-            (torch.from_numpy(example),),
+            tuple(torch.from_numpy(np.ascontiguousarray(x, np.float32)) for x in arrays),
             dynamo=True,
             opset_version=OPSET,
-            input_names=["obs"],
-            output_names=["action"],
+            input_names=list(inputs),
+            output_names=list(outputs),
             external_data=False,
             verbose=False,
         )
@@ -176,39 +269,90 @@ def parity_observations(size: int, config: ParityConfig) -> np.ndarray:
     return rows.reshape(config.sequences, config.steps, size).astype(np.float32)
 
 
-def _expected(step: torch.nn.Module, obs: np.ndarray, actions: int) -> tuple[np.ndarray, float]:
+def _tensors(
+    recorder: Recorder,
+    step: torch.nn.Module,
+    init: torch.nn.Module | None,
+    beside: Mapping[str, Function],
+    drawn: Mapping[str, Mapping[str, np.ndarray]],
+) -> tuple[dict[str, np.ndarray], float]:
     """What torch answers in float32, and the tolerance that its own rounding justifies."""
-    flat = torch.from_numpy(obs.reshape(-1, obs.shape[-1]))
-    with torch.inference_mode():
-        single = step(flat)
-        double = copy.deepcopy(step).double()(flat.double())
-    if single.shape != (len(flat), actions):
-        raise ExportError(
-            f"the network gives {tuple(single.shape)} for {len(flat)} observations, "
-            f"the manifest has {actions} actions"
-        )
-    if not bool(torch.isfinite(double).all()):
+
+    def double(module: torch.nn.Module) -> torch.nn.Module:
+        return copy.deepcopy(module).double()
+
+    single = recorder.play(step, init)
+    exact = recorder.play(
+        double(step), None if init is None else double(init), torch.float64, single.previous
+    )
+    if not all(np.isfinite(x).all() for x in (exact.expected, *exact.carry.values())):
         raise ExportError("the network's output is not finite on the parity observations")
-    error = (single.double() - double).abs()
-    atol = max(1e-6, 8.0 * float(error.max()))
+    error = single.difference(exact)
+    worst = int(error.argmax())
+    largest = float(error[worst])
+    tensors = {
+        "obs": recorder.obs,
+        "expected": single.expected,
+        **{f"carry.{name}": value for name, value in single.carry.items()},
+    }
+    if "previous_action" in (*recorder.io.inputs, *recorder.io.init_inputs):
+        tensors["previous_action"] = single.previous
+    if "time" in (*recorder.io.inputs, *recorder.io.init_inputs):
+        tensors["time"] = recorder.time()
+    if recorder.io.noise:
+        tensors["noise"] = recorder.noise
+    for name, f in beside.items():
+        answers = f.answers(drawn[name], torch.float32)
+        exactly = replace(f, module=double(f.module)).answers(drawn[name], torch.float64)
+        largest = max([largest, *(float(np.abs(answers[b] - exactly[b]).max()) for b in answers)])
+        for binding, value in {**drawn[name], **answers}.items():
+            tensors[f"{name}.{NAMES.get(binding, binding)}"] = value
+    atol = max(1e-6, 8.0 * largest)
     if atol > 1e-3:
-        worst = int(error.max(dim=0).values.argmax())
+        raise ExportError(f"ill-conditioned network: output {worst} differs by {largest:.2g} from float64")
+    return {name: np.ascontiguousarray(x, np.float32) for name, x in tensors.items()}, atol
+
+
+def _quantization_error(
+    recorder: Recorder,
+    plain: Recording,
+    step: torch.nn.Module,
+    init: torch.nn.Module | None,
+    limit: float,
+) -> float:
+    """Largest change of an action by 8-bit weights over all vectors, graph units.
+
+    Raises:
+        ExportError: it exceeds `limit` times the action's half-range: that of `raw_clip`, 1 behind a squash, or
+            else what the vectors cover.
+    """
+    joints = plain.expected.shape[-1]
+    error = recorder.play(step, init, previous=plain.previous).difference(plain)[:joints]
+    answers = plain.expected.reshape(-1, joints)
+    half = (answers.max(axis=0) - answers.min(axis=0)) / 2.0
+    if clip := recorder.manifest["action"].get("raw_clip"):
+        half[:] = (clip[1] - clip[0]) / 2.0
+    elif recorder.manifest["in_graph"]["squash"]:
+        half[:] = 1.0
+    worst = int((error - limit * half).argmax())
+    if error[worst] > limit * half[worst]:
+        name = recorder.manifest["action"]["joints"][worst]
         raise ExportError(
-            f"ill-conditioned network: output {worst} differs by {float(error.max()):.2g} from float64"
+            f"int8 changes the action of {name!r} by {error[worst]:.3g}, more than {limit:.1%} of its half-range "
+            f"{half[worst]:.3g}; export f32, or give a larger quantization_limit"
         )
-    return np.ascontiguousarray(single.numpy()).reshape(*obs.shape[:2], actions), atol
+    return float(error.max())
 
 
 def _write_verified(
     path: Path | None,
     document: dict[str, Any],
-    graph: bytes,
+    graphs: dict[str, bytes],
     tensors: dict[str, np.ndarray],
     specification: str | None,
 ) -> tuple[bytes, float]:
-    entries = {"step.onnx": graph}
-    if specification is not None:
-        entries["spec.stl"] = specification.encode()
+    spec = {} if specification is None else {"spec.stl": specification.encode()}
+    entries = graphs | spec
     data = _native.write_bundle(json.dumps(document), entries, tensors)
     bundle = _native.Bundle.from_bytes(data)
     report = _native.Policy(bundle).verify(bundle)

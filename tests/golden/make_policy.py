@@ -75,6 +75,22 @@ class Step(nn.Module):
         return torch.tanh(self.head(h)), h
 
 
+class Layers(nn.Module):
+    """A recurrent policy as rsl_rl exports one: two layers, states of shape [layers, 1, hidden], a head."""
+
+    def __init__(self, kind: type[nn.GRU] | type[nn.LSTM], observation: int, hidden: int, action: int) -> None:
+        super().__init__()
+        self.layers = kind(observation, hidden, 2)
+        self.head = nn.Linear(hidden, action)
+
+    def forward(self, obs: torch.Tensor, h: torch.Tensor, c: torch.Tensor | None = None):
+        if c is None:
+            y, h = self.layers(obs.unsqueeze(0), h)
+            return self.head(y.squeeze(0)), h
+        y, (h, c) = self.layers(obs.unsqueeze(0), (h, c))
+        return self.head(y.squeeze(0)), h, c
+
+
 class Sequence(nn.Module):
     """An action sequence: a network gives coefficients; a constant matrix on the left makes rows."""
 
@@ -128,16 +144,22 @@ def write(
         node.ClearField("doc_string")
     for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
         value.ClearField("metadata_props")
+    record(name, model, {n: tuple(a.shape) for n, a in zip(inputs, args, strict=True)}, outputs)
+
+
+def record(name: str, model: onnx.ModelProto, inputs: dict[str, tuple[int, ...]], outputs: list[str]) -> None:
+    """Writes a network and what onnxruntime computes with it."""
+    path = OUT / f"{name}.onnx"
     onnx.checker.check_model(model)
     onnx.save_model(model, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     runs = []
     for _ in range(RUNS):
-        feed = {n: torch.randn(a.shape).numpy() * 2 for n, a in zip(inputs, args, strict=True)}
+        feed = {n: torch.randn(shape).numpy() * 2 for n, shape in inputs.items()}
         runs.append((feed, dict(zip(outputs, session.run(outputs, feed), strict=True))))
     flat = [{n: [float(v) for v in np.ravel(x)] for n, x in part.items()} for run in runs for part in run]
-    record = {"opset": opset, "inputs": flat[0::2], "outputs": flat[1::2]}
-    (OUT / f"{name}.json").write_text(json.dumps(record) + "\n")
+    answers = {"opset": model.opset_import[0].version, "inputs": flat[0::2], "outputs": flat[1::2]}
+    (OUT / f"{name}.json").write_text(json.dumps(answers) + "\n")
     size = path.stat().st_size
     assert size < 50_000, f"{path} has {size} bytes"
     print(f"{name}: {size} bytes, {sorted({n.op_type for n in model.graph.node})}")
@@ -171,6 +193,38 @@ def main() -> None:
     write("lazy_init", init, (row(1, 16),), ["obs"], ["h"])
     write("lazy_step", Step(6, 24), (row(1, 6), row(1, 24)), ["previous", "h_in"], ["action", "h"])
     write("open", Sequence(16, 8, 6), (row(1, 16),), ["obs"], ["actions"])
+    unroll("lazy_unrolled", steps=8)
+    state = row(2, 1, 12)
+    names = ["obs", "h"], ["action", "h_out"]
+    gru = Layers(nn.GRU, 16, 12, 6)
+    write("gru_opset11", gru, (row(1, 16), state), *names, opset=11, dynamo=False)
+    names = ["obs", "h", "c"], ["action", "h_out", "c_out"]
+    write("lstm", Layers(nn.LSTM, 16, 12, 6), (row(1, 16), state, state), *names)
+
+
+def unroll(name: str, steps: int) -> None:
+    """Joins `lazy_init` and `steps` times `lazy_step` into one graph: obs -> actions [steps, 6]."""
+    graph = onnx.load(OUT / "lazy_init.onnx")
+    graph = onnx.compose.add_prefix(graph, "init_")
+    cell = onnx.load(OUT / "lazy_step.onnx")
+    start = onnx.helper.make_tensor("start", onnx.TensorProto.FLOAT, [1, 6], [0.0] * 6)
+    graph.graph.initializer.extend([start, *cell.graph.initializer])
+    h, action, actions = "init_h", "start", []
+    for k in range(steps):
+        # Every step reads the same weights.
+        part = onnx.compose.add_prefix(cell, f"step{k}_")
+        joined = {f"step{k}_{i.name}": i.name for i in cell.graph.initializer}
+        joined |= {f"step{k}_previous": action, f"step{k}_h_in": h}
+        for node in part.graph.node:
+            node.input[:] = [joined.get(i, i) for i in node.input]
+        graph.graph.node.extend(part.graph.node)
+        h, action = f"step{k}_h", f"step{k}_action"
+        actions.append(action)
+    graph.graph.node.append(onnx.helper.make_node("Concat", actions, ["actions"], axis=0))
+    del graph.graph.output[:], graph.graph.value_info[:]
+    rows = onnx.helper.make_tensor_value_info("actions", onnx.TensorProto.FLOAT, [steps, 6])
+    graph.graph.output.append(rows)
+    record(name, graph, {"init_obs": (1, 16)}, ["actions"])
 
 
 if __name__ == "__main__":

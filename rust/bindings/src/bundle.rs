@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cadenza_policy::{self as policy, Bundle, Manifest, Options, ParityReport, Policy};
+use cadenza_policy::manifest::Weights;
+use cadenza_policy::{self as policy, ActError, Bundle, Manifest, Options, ParityReport, Policy};
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -81,25 +82,64 @@ impl PyParity {
 
 /// The networks of a bundle, ready to run without allocating.
 #[pyclass(name = "Policy", module = "cadenza._native")]
-pub(crate) struct PyPolicy {
-    policy: Policy,
-    actions: usize,
+pub(crate) struct PyPolicy(Policy);
+
+impl PyPolicy {
+    /// Runs `call` on slices of the arrays without the GIL; the action goes to `out`, or to a new array.
+    fn run<'py>(
+        &mut self,
+        py: Python<'py>,
+        prev: Option<PyReadonlyArray1<'py, f32>>,
+        out: Option<Bound<'py, PyArray1<f32>>>,
+        call: impl FnOnce(&mut Policy, &[f32], &mut [f32]) -> Result<(), ActError> + Send,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        let out = out.unwrap_or_else(|| PyArray1::zeros(py, self.0.action_len(), false));
+        {
+            let mut action = out.try_readwrite().map_err(|e| error::borrowed("out", e))?;
+            let previous = prev.as_ref().map(|p| p.as_slice()).transpose()?.unwrap_or(&[]);
+            let action = action.as_slice_mut()?;
+            let policy = &mut self.0;
+            py.detach(|| call(policy, previous, action)).map_err(error::bundle)?;
+        }
+        Ok(out)
+    }
 }
 
 #[pymethods]
 impl PyPolicy {
     #[new]
-    fn new(bundle: &PyBundle) -> PyResult<Self> {
-        let policy = Policy::load(&bundle.0, &Options::default()).map_err(error::bundle)?;
-        Ok(Self { policy, actions: bundle.0.manifest().action.joints.len() })
+    #[pyo3(signature = (bundle, weights=None))]
+    fn new(bundle: &PyBundle, weights: Option<&str>) -> PyResult<Self> {
+        let mut options = Options::default();
+        options.weights = match weights {
+            None => None,
+            Some("f32") => Some(Weights::F32),
+            Some("int8") => Some(Weights::Int8),
+            Some(other) => {
+                return Err(PyValueError::new_err(format!("weights {other:?} are not known: f32, int8")));
+            }
+        };
+        Policy::load(&bundle.0, &options).map(Self).map_err(error::bundle)
     }
 
     /// Forgets the episode before.
     fn reset(&mut self) {
-        self.policy.reset();
+        self.0.reset();
     }
 
-    /// One action in graph units; `out` makes the call free of allocation.
+    /// Kernels in the order of execution.
+    #[getter]
+    fn kernels(&self) -> Vec<String> {
+        self.0.footprint().kernels
+    }
+
+    /// Bytes of packed weights.
+    #[getter]
+    fn weight_bytes(&self) -> usize {
+        self.0.footprint().weight_bytes
+    }
+
+    /// One action, or a sequence row by row, in graph units; `out` makes the call free of allocation.
     #[pyo3(signature = (obs, prev=None, out=None))]
     fn act<'py>(
         &mut self,
@@ -108,21 +148,31 @@ impl PyPolicy {
         prev: Option<PyReadonlyArray1<'py, f32>>,
         out: Option<Bound<'py, PyArray1<f32>>>,
     ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-        let out = out.unwrap_or_else(|| PyArray1::zeros(py, self.actions, false));
-        {
-            let mut action = out.try_readwrite().map_err(|e| error::borrowed("out", e))?;
-            let obs = obs.as_slice()?;
-            let previous = prev.as_ref().map(|p| p.as_slice()).transpose()?.unwrap_or(&[]);
-            let action = action.as_slice_mut()?;
-            let policy = &mut self.policy;
-            py.detach(|| policy.act(obs, previous, action)).map_err(error::bundle)?;
-        }
-        Ok(out)
+        let obs = obs.as_slice()?;
+        self.run(py, prev, out, |policy, previous, action| policy.act(obs, previous, action))
+    }
+
+    /// Starts a sequence (chunk mode lazy).
+    fn begin(&mut self, py: Python<'_>, obs: PyReadonlyArray1<'_, f32>) -> PyResult<()> {
+        let obs = obs.as_slice()?;
+        let policy = &mut self.0;
+        py.detach(|| policy.begin(obs)).map_err(error::bundle)
+    }
+
+    /// The next action of a sequence, in graph units (chunk mode lazy).
+    #[pyo3(signature = (prev=None, out=None))]
+    fn next<'py>(
+        &mut self,
+        py: Python<'py>,
+        prev: Option<PyReadonlyArray1<'py, f32>>,
+        out: Option<Bound<'py, PyArray1<f32>>>,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        self.run(py, prev, out, Policy::next)
     }
 
     /// Replays the recorded vectors; leaves a reset policy.
     fn verify(&mut self, bundle: &PyBundle) -> PyResult<PyParity> {
-        self.policy.verify(&bundle.0).map(PyParity).map_err(error::bundle)
+        self.0.verify(&bundle.0).map(PyParity).map_err(error::bundle)
     }
 }
 

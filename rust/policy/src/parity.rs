@@ -182,12 +182,19 @@ impl<'a> Replay<'a> {
             Some(_) => self.shaped("previous_action", &[count, steps], m)?.data,
         };
         let expected = self.shaped("expected", &[count, steps], policy.action_len())?.data;
+        let times = if policy.takes_time() { self.shaped("time", &[count, steps], 1)?.data } else { vec![] };
+        let each = policy.noise_mut().len();
+        let noise = if each > 0 { self.shaped("noise", &[count, steps], each)?.data } else { vec![] };
         let execute = bundle.manifest().chunk.execute;
         let mut out = vec![0.0; policy.action_len()];
         for s in 0..count {
             policy.reset();
             for k in 0..steps {
                 let i = s * steps + k;
+                if let Some(&seconds) = times.get(i) {
+                    policy.set_time(seconds);
+                }
+                policy.noise_mut().copy_from_slice(&noise[i * each..(i + 1) * each]);
                 let row = &obs[i * n..(i + 1) * n];
                 let previous = &prev[i * m..(i + 1) * m];
                 let result = if policy.mode() == ChunkMode::Lazy {

@@ -260,6 +260,10 @@ impl Manifest {
                 let (at, rule) = (format!("{at}.batch"), "is not between 1 and 65536");
                 return Err(ManifestError::Range { at, value: f.batch as f64, rule });
             }
+            if ["step", "init"].contains(&name.as_str()) && f.batch != 1 {
+                let (at, rule) = (format!("{at}.batch"), "is not 1, as a control loop needs");
+                return Err(ManifestError::Range { at, value: f.batch as f64, rule });
+            }
             let carries = || self.carry.keys().map(String::as_str);
             let sources = || self.observation.terms.iter().map(|t| t.source.as_str());
             for binding in f.inputs.values() {
