@@ -6,6 +6,7 @@ use crate::predicate;
 use crate::robustness::{Param, Semantics, Traces};
 use crate::scalar::Scalar;
 use crate::smooth;
+use crate::transpose::{Target, scatter};
 use crate::window::{Extremum, Max, Min, Scratch, UNBOUNDED, UntilSpan, lanes, since, sliding, until};
 
 /// Steps per block when predicates are evaluated and traces transposed.
@@ -113,7 +114,7 @@ fn run_tile<S: Scalar, const L: usize>(
         // SAFETY: the processor has AVX2.
         return unsafe { run_tile_avx2::<S, L>(job, first, used, out, room) };
     }
-    run_tile_plain::<S, L>(job, first, used, out, room)
+    run_tile_plain::<S, L>(job, Tile::new(&job.x, first, used, false), out, room)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -125,39 +126,42 @@ fn run_tile_avx2<S: Scalar, const L: usize>(
     out: &mut [S],
     room: &mut Room<S>,
 ) -> Option<usize> {
-    run_tile_plain::<S, L>(job, first, used, out, room)
+    run_tile_plain::<S, L>(job, Tile::new(&job.x, first, used, true), out, room)
 }
 
 #[inline(always)]
 fn run_tile_plain<S: Scalar, const L: usize>(
     job: &Job<S>,
-    first: usize,
-    used: usize,
+    tile: Tile<L>,
     out: &mut [S],
     room: &mut Room<S>,
 ) -> Option<usize> {
-    let tile = Tile::<L>::new(&job.x, first, used);
+    let used = tile.used;
     let layout = job.layout;
     let mut first_nan = None;
     evaluate(job, &tile, room, |output, (from, _), values, kind| {
-        // In blocks, so that the rows of the tile stay in the first-level cache while they are turned.
-        for (block, values) in values.chunks(BLOCK).enumerate() {
-            let skipped = from as usize + block * BLOCK;
-            for lane in 0..used {
-                let valid = tile.lengths[lane].saturating_sub(layout.horizon + skipped).min(values.len());
-                let at =
-                    lane * layout.per_trace + output * layout.per_output + skipped - job.range.0 as usize;
-                let row = out[at..][..valid].iter_mut().zip(values);
-                match kind {
-                    Output::Values => row.for_each(|(o, v)| *o = v[lane]),
-                    Output::Negated => row.for_each(|(o, v)| *o = S::ZERO - v[lane]),
-                    Output::Flags => {
-                        for (o, _) in row.filter(|(_, v)| v[lane] > S::ZERO) {
-                            *o = S::NAN;
-                            first_nan = Some(first_nan.map_or(first + lane, |f: usize| f.min(first + lane)));
-                        }
-                    }
-                }
+        let skipped = (from - job.range.0) as usize;
+        let target = Target {
+            starts: std::array::from_fn(|lane| {
+                lane * layout.per_trace + output * layout.per_output + skipped
+            }),
+            valid: std::array::from_fn(|lane| match lane < used {
+                true => tile.lengths[lane].saturating_sub(layout.horizon + from as usize).min(values.len()),
+                false => 0,
+            }),
+            used,
+            negate: kind == Output::Negated,
+        };
+        if kind != Output::Flags {
+            scatter(values, &target, out, tile.wide);
+            return;
+        }
+        for lane in 0..used {
+            let row = out[target.starts[lane]..].iter_mut().zip(&values[..target.valid[lane]]);
+            for (o, _) in row.filter(|(_, v)| v[lane] > S::ZERO) {
+                *o = S::NAN;
+                let trace = tile.traces[lane];
+                first_nan = Some(first_nan.map_or(trace, |f: usize| f.min(trace)));
             }
         }
     });
@@ -189,7 +193,7 @@ impl<S: Scalar> Room<S> {
 /// Evaluates one trace and keeps the values of all operations in `room`; hands over the result at each instant
 /// of the job, NaN if one was read.
 pub(crate) fn run_kept<S: Scalar>(job: &Job<S>, trace: usize, room: &mut Room<S>, results: &mut [S]) {
-    let tile = Tile::<1>::new(&job.x, trace, 1);
+    let tile = Tile::<1>::new(&job.x, trace, 1, false);
     let mut flagged = false;
     evaluate(job, &tile, room, |_, _, values, kind| {
         for (result, value) in results.iter_mut().zip(values) {
@@ -229,12 +233,15 @@ fn operations<S: Scalar, const L: usize>(
 pub(crate) struct Tile<const L: usize> {
     pub(crate) traces: [usize; L],
     pub(crate) lengths: [usize; L],
+    used: usize,
+    /// The processor has AVX2, and the code around is compiled for it.
+    pub(crate) wide: bool,
 }
 
 impl<const L: usize> Tile<L> {
-    pub(crate) fn new<S>(x: &Traces<S>, first: usize, used: usize) -> Self {
+    pub(crate) fn new<S>(x: &Traces<S>, first: usize, used: usize, wide: bool) -> Self {
         let traces = std::array::from_fn(|i| first + i.min(used - 1));
-        Self { traces, lengths: traces.map(|n| x.length(n)) }
+        Self { traces, lengths: traces.map(|n| x.length(n)), used, wide }
     }
 
     fn longest(&self) -> usize {
@@ -376,16 +383,14 @@ fn operation<S: Scalar, const L: usize>(
             nan = predicate::evaluate(job, tile, registers, i, (*kind, *lhs, *rhs), lo, out, flags);
         }
         Op::Fold { max, kids } => {
-            for (position, k) in kids.iter().enumerate() {
+            let operand = |k: &OpId| {
                 let (from, first) = kid(*k);
-                let from = &from[(lo - first) as usize..][..count];
-                if position == 0 {
-                    out.copy_from_slice(from);
-                } else if *max || flags {
-                    combine::<S, Max, L>(out, from);
-                } else {
-                    combine::<S, Min, L>(out, from);
-                }
+                &from[(lo - first) as usize..][..count]
+            };
+            if *max || flags {
+                fold::<S, Max, L>(out, kids.iter().map(operand));
+            } else {
+                fold::<S, Min, L>(out, kids.iter().map(operand));
             }
         }
         Op::Window { max, past, bounds, kid: k } => {
@@ -448,10 +453,34 @@ pub(crate) fn lhs_extent(past: bool, inclusive: bool, b: Option<i64>) -> (i64, i
     (if past { 1 - width } else { 0 }, width)
 }
 
+/// The extremum of the operands, two at a time.
 #[inline(always)]
-fn combine<S: Scalar, E: Extremum<S>, const L: usize>(out: &mut [[S; L]], from: &[[S; L]]) {
-    for (o, x) in out.iter_mut().zip(from) {
-        *o = lanes::<S, E, L>(o, x);
+fn fold<'a, S: Scalar, E: Extremum<S>, const L: usize>(
+    out: &mut [[S; L]],
+    mut kids: impl Iterator<Item = &'a [[S; L]]>,
+) {
+    match (kids.next(), kids.next()) {
+        (Some(a), Some(b)) => {
+            for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+                *o = lanes::<S, E, L>(a, b);
+            }
+        }
+        (Some(only), None) => out.copy_from_slice(only),
+        (None, _) => out.fill([E::EMPTY; L]),
+    }
+    while let Some(a) = kids.next() {
+        match kids.next() {
+            Some(b) => {
+                for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+                    *o = lanes::<S, E, L>(o, &lanes::<S, E, L>(a, b));
+                }
+            }
+            None => {
+                for (o, a) in out.iter_mut().zip(a) {
+                    *o = lanes::<S, E, L>(o, a);
+                }
+            }
+        }
     }
 }
 

@@ -72,6 +72,7 @@ mod robustness;
 mod scalar;
 mod smooth;
 mod step;
+mod transpose;
 mod window;
 
 pub use decompose::{

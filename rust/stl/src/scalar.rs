@@ -2,15 +2,11 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
-}
+use crate::transpose::Turn;
 
 /// `f32` or `f64`; sealed. A formula is evaluated in the type of its samples.
 pub trait Scalar:
-    sealed::Sealed
+    Turn
     + Copy
     + PartialOrd
     + Default
