@@ -5,7 +5,7 @@ use crate::plan::{Op, OpId, Plan};
 use crate::predicate;
 use crate::robustness::{Param, Semantics, Traces};
 use crate::scalar::Scalar;
-use crate::smooth;
+use crate::smooth::{self, Kid, Part};
 use crate::transpose::{Target, scatter};
 use crate::window::{Extremum, Max, Min, Scratch, UNBOUNDED, UntilSpan, lanes, since, sliding, until};
 
@@ -176,9 +176,16 @@ pub(crate) struct Room<S> {
     registers: Vec<S>,
     suffix: Vec<S>,
     joined: Vec<S>,
+    parts: Vec<Part<S>>,
 }
 
 impl<S: Scalar> Room<S> {
+    /// The values of an operation after [`run_kept`] and the first of their instants.
+    pub(crate) fn values(&self, op: OpId) -> Kid<'_, S> {
+        let (lo, hi) = self.ranges[op as usize];
+        (&self.buffers[op as usize][..(hi - lo + 1).max(0) as usize], lo)
+    }
+
     /// The value of an operation after [`run_kept`], at an instant that was read.
     pub(crate) fn value(&self, op: OpId, t: i64) -> S {
         self.buffers[op as usize][(t - self.ranges[op as usize].0) as usize]
@@ -358,7 +365,7 @@ fn operation<S: Scalar, const L: usize>(
     if tile.ragged() {
         mask_kids(tile, room, op, flags, slot);
     }
-    let Room { buffers, ranges, suffix, joined, registers } = room;
+    let Room { buffers, ranges, suffix, joined, registers, parts } = room;
     let kid = |k: OpId| {
         let (lo, hi) = ranges[k as usize];
         let all = buffers[slot(k as usize)].as_chunks::<L>().0;
@@ -367,10 +374,12 @@ fn operation<S: Scalar, const L: usize>(
     let mut scratch =
         Scratch { suffix: suffix.as_chunks_mut::<L>().0, joined: joined.as_chunks_mut::<L>().0 };
     if job.semantics != Semantics::True && !flags && smooth::applies(op) {
-        smooth::evaluate(op, job.semantics, tile.longest() as i64 - 1, lo, out.as_flattened_mut(), |k, t| {
+        let last = tile.longest() as i64 - 1;
+        let kid = |k| {
             let (values, first) = kid(k);
-            values[(t - first) as usize][0]
-        });
+            (values.as_flattened(), first)
+        };
+        smooth::evaluate(op, job.semantics, last, lo, out.as_flattened_mut(), kid, parts);
         room.buffers[slot(i)] = buffer;
         return false;
     }

@@ -68,6 +68,7 @@ mod parse;
 mod plan;
 mod predicate;
 mod print;
+mod reverse;
 mod robustness;
 mod scalar;
 mod smooth;

@@ -61,8 +61,9 @@ pub enum Nan {
     Raise,
 }
 
-/// What minimum and maximum are. The smooth ones take β > 0 and approach the true ones as β grows; they are
-/// computed directly, at a cost of O(window) per sample (until: O(window²)).
+/// What minimum and maximum are. The smooth ones take β > 0 and approach the true ones as β grows. Their cost per
+/// sample does not depend on the window, but for until, since and release, whose smooth form is the flat
+/// definition: O(window).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Semantics {
     /// Minimum and maximum.

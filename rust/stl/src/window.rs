@@ -95,6 +95,47 @@ pub(crate) fn sliding<S: Scalar, E: Extremum<S>, const L: usize>(
     }
 }
 
+/// As [`sliding`], for elements of any kind and any associative product: hands `store` the fold, in order, of the
+/// elements `i + offset .. i + offset + width` for every i below `count`. `windows` is (offset, width, count).
+pub(crate) fn folds<E: Copy>(
+    len: usize,
+    element: impl Fn(usize) -> E,
+    (offset, width, count): (i64, i64, usize),
+    empty: E,
+    product: impl Fn(E, E) -> E,
+    suffixes: &mut Vec<E>,
+    mut store: impl FnMut(usize, E),
+) {
+    if suffixes.len() < len {
+        suffixes.resize(len, empty);
+    }
+    let len = len as i64;
+    let mut first = 0;
+    while first < count {
+        let start = offset + first as i64;
+        let end = start + width;
+        let from = start.clamp(0, len);
+        let to = end.clamp(from, len);
+        let mut suffix = empty;
+        for i in (from..to).rev() {
+            suffix = product(element(i as usize), suffix);
+            suffixes[(i - from) as usize] = suffix;
+        }
+        let outputs = width.min((count - first) as i64);
+        let mut prefix = empty;
+        for r in 0..outputs {
+            let read = end + r - 1;
+            if r > 0 && (0..len).contains(&read) {
+                prefix = product(prefix, element(read as usize));
+            }
+            let at = (start + r).max(from);
+            let fold = if at < to { product(suffixes[(at - from) as usize], prefix) } else { prefix };
+            store(first + r as usize, fold);
+        }
+        first += outputs as usize;
+    }
+}
+
 /// Where the operands and results of an until stand on the time axis: absolute first instants.
 #[derive(Clone, Copy)]
 pub(crate) struct UntilSpan {
