@@ -53,6 +53,7 @@ mod bounds;
 mod build;
 mod cell;
 mod decompose;
+mod edge;
 mod engine;
 mod error;
 mod explain;
