@@ -72,6 +72,8 @@ pub(crate) struct Plan {
     pub(crate) ops: Vec<Op>,
     /// For each node of the formula: the operation that has its value, and whether with the sign changed.
     pub(crate) of_node: Vec<(OpId, bool)>,
+    /// The same for the conjuncts of the formula.
+    pub(crate) conjuncts: Box<[(OpId, bool)]>,
     /// For each operation: the first node that it came from.
     pub(crate) node_of: Vec<u32>,
     /// For each operation: a buffer that no operation still to be read uses.
@@ -84,6 +86,10 @@ impl Plan {
     pub(crate) fn new(nodes: &[Node], exprs: &[Expr]) -> Self {
         let mut plan = Lower::new(nodes).run();
         plan.slots = slots(&plan.ops);
+        plan.conjuncts = match nodes.last() {
+            Some(Node::And(kids)) => kids.iter().map(|k| plan.of_node[k.index()]).collect(),
+            _ => [(plan.root() as OpId, false)].into(),
+        };
         plan.registers = plan
             .ops
             .iter()

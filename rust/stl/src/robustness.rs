@@ -144,8 +144,7 @@ pub fn breakdown<S: Scalar>(
     w: &mut Workspace<S>,
     out: &mut [S],
 ) -> Result<(), Error> {
-    let ops: Vec<_> = f.conjuncts().iter().map(|c| f.0.plan.of_node[c.index()]).collect();
-    at_instant(f, x, params, at, &ops, o, w, out)
+    at_instant(f, x, params, at, &f.0.plan.conjuncts, o, w, out)
 }
 
 /// Why each trace has its robustness at instant `at`: the path from the formula to the one predicate value that

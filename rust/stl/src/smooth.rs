@@ -54,7 +54,8 @@ impl<S: Scalar> Soft<S> {
         let (big, small) = if a.top > b.top { (a, b) } else { (b, a) };
         let shift = small.top - big.top;
         let scale = (self.beta * shift).exp();
-        if scale == S::ZERO {
+        // Below it numbers lose their digits, and the processor its speed.
+        if scale < S::MIN_POSITIVE {
             return big;
         }
         Part {
@@ -76,7 +77,7 @@ impl<S: Scalar> Soft<S> {
     /// Way back: what the elements of an aggregate need to know of it and of its derivative `g`.
     fn pull(self, p: Part<S>, g: S) -> Part<S> {
         let log_sum = p.top + p.sum.ln() / self.beta;
-        if g == S::ZERO || !p.top.is_finite() || !log_sum.is_finite() {
+        if g.abs() < S::MIN_POSITIVE || !p.top.is_finite() || !log_sum.is_finite() {
             return Part::EMPTY;
         }
         let moment = if self.softmax { g * (p.sum.ln() / self.beta - p.moment / p.sum) } else { S::ZERO };
@@ -88,7 +89,7 @@ impl<S: Scalar> Soft<S> {
     fn share(self, p: Part<S>, y: S) -> S {
         let distance = self.sign * y + p.top;
         let scale = (self.beta * distance).exp();
-        if p.top == S::NEG_INFINITY || scale == S::ZERO || !distance.is_finite() {
+        if p.top == S::NEG_INFINITY || scale < S::MIN_POSITIVE || !distance.is_finite() {
             return S::ZERO;
         }
         let weight = if self.softmax { p.sum + self.beta * (distance * p.sum + p.moment) } else { p.sum };
