@@ -64,6 +64,11 @@ impl<S> Job<'_, S> {
     fn slot(&self, op: usize) -> usize {
         if self.keep { op } else { self.plan.slots[op] as usize }
     }
+
+    /// Whether an operation is computed by the fold that reads it.
+    fn fuses(&self, op: usize) -> bool {
+        !self.keep && self.semantics == Semantics::True && self.plan.fused[op]
+    }
 }
 
 /// Where results lie: `out[trace · per_trace + output · per_output + instant − first instant]`.
@@ -228,7 +233,7 @@ fn operations<S: Scalar, const L: usize>(
 ) -> bool {
     let mut nan = false;
     for i in 0..job.plan.ops.len() {
-        if room.ranges[i].0 <= room.ranges[i].1 {
+        if room.ranges[i].0 <= room.ranges[i].1 && !job.fuses(i) {
             nan |= operation(job, tile, room, i, pass);
         }
     }
@@ -364,6 +369,11 @@ fn operation<S: Scalar, const L: usize>(
     let mut nan = false;
     if tile.ragged() {
         mask_kids(tile, room, op, flags, slot);
+        if let Op::Fold { kids, .. } = op {
+            for k in kids.iter().filter(|k| job.fuses(**k as usize)) {
+                mask_kids(tile, room, &job.plan.ops[*k as usize], flags, slot);
+            }
+        }
     }
     let Room { buffers, ranges, suffix, joined, registers, parts } = room;
     let kid = |k: OpId| {
@@ -396,22 +406,28 @@ fn operation<S: Scalar, const L: usize>(
                 let (from, first) = kid(*k);
                 &from[(lo - first) as usize..][..count]
             };
-            if *max || flags {
-                fold::<S, Max, L>(out, kids.iter().map(operand));
+            let (fused, plain) = (|k: &&OpId| job.fuses(**k as usize), |k: &&OpId| !job.fuses(**k as usize));
+            let max = *max || flags;
+            if max {
+                fold::<S, Max, L>(out, kids.iter().filter(plain).map(operand));
             } else {
-                fold::<S, Min, L>(out, kids.iter().map(operand));
+                fold::<S, Min, L>(out, kids.iter().filter(plain).map(operand));
+            }
+            for k in kids.iter().filter(fused) {
+                let op = &job.plan.ops[*k as usize];
+                if max {
+                    window::<S, L>(op, kid, lo, count, flags, scratch.suffix, |i, v| {
+                        out[i] = lanes::<S, Max, L>(&out[i], &v);
+                    });
+                } else {
+                    window::<S, L>(op, kid, lo, count, flags, scratch.suffix, |i, v| {
+                        out[i] = lanes::<S, Min, L>(&out[i], &v);
+                    });
+                }
             }
         }
-        Op::Window { max, past, bounds, kid: k } => {
-            let (from, first) = kid(*k);
-            let (a, b) = (i64::from(bounds.a), bounds.b.map(i64::from));
-            let (offset, width) = extent(*past, a, b);
-            let offset = lo + offset - first;
-            if *max || flags {
-                sliding::<S, Max, L>(from, offset, width, count, scratch.suffix, |i, v| out[i] = v);
-            } else {
-                sliding::<S, Min, L>(from, offset, width, count, scratch.suffix, |i, v| out[i] = v);
-            }
+        Op::Window { .. } => {
+            window::<S, L>(op, kid, lo, count, flags, scratch.suffix, |i, v| out[i] = v);
         }
         Op::Until { dual, past, inclusive, bounds, lhs, rhs } => {
             let ((p, p_first), (q, q_first)) = (kid(*lhs), kid(*rhs));
@@ -444,6 +460,28 @@ fn operation<S: Scalar, const L: usize>(
     }
     room.buffers[slot(i)] = buffer;
     nan
+}
+
+/// Hands `store` the `count` values of a window from instant `lo` on.
+#[inline(always)]
+fn window<'a, S: Scalar, const L: usize>(
+    op: &Op,
+    kid: impl Fn(OpId) -> (&'a [[S; L]], i64),
+    lo: i64,
+    count: usize,
+    flags: bool,
+    suffix: &mut [[S; L]],
+    store: impl FnMut(usize, [S; L]),
+) {
+    let Op::Window { max, past, bounds, kid: k } = op else { return };
+    let (from, first) = kid(*k);
+    let (offset, width) = extent(*past, i64::from(bounds.a), bounds.b.map(i64::from));
+    let offset = lo + offset - first;
+    if *max || flags {
+        sliding::<S, Max, L>(from, offset, width, count, suffix, store);
+    } else {
+        sliding::<S, Min, L>(from, offset, width, count, suffix, store);
+    }
 }
 
 /// Offset and width of a window relative to its instant.
