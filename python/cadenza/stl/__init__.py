@@ -14,6 +14,7 @@ from cadenza._native import (
     Formula,
     HorizonError,
     Monitor,
+    Node,
     ParseError,
     StlError,
     UnboundedFutureError,
@@ -47,7 +48,7 @@ from cadenza.stl.builder import (
 from cadenza.stl.decomposition import Allocation, Branch, Goal, Hold, Instant, Reach, Variable, decompose
 from cadenza.stl.evaluation import breakdown, explain, node_values, robustness, robustness_trace
 from cadenza.stl.explanation import Explanation
-from cadenza.stl.formula import Node, conjuncts, nodes, parse, parse_file
+from cadenza.stl.parsing import parse, parse_file
 from cadenza.stl.samples import DeviceError
 
 __all__ = [
@@ -72,7 +73,6 @@ __all__ = [
     "abs",
     "always",
     "breakdown",
-    "conjuncts",
     "cos",
     "decompose",
     "eventually",
@@ -85,7 +85,6 @@ __all__ = [
     "min",
     "next",
     "node_values",
-    "nodes",
     "norm",
     "once",
     "param",

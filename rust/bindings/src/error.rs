@@ -8,8 +8,18 @@ use pyo3::prelude::*;
 
 create_exception!(cadenza._native, StlError, PyValueError, "A formula, trace or parameter is refused.");
 create_exception!(cadenza._native, ParseError, StlError, "A formula text is refused; shows the place.");
-create_exception!(cadenza._native, HorizonError, StlError, "The trace ends before the horizon of the instant.");
-create_exception!(cadenza._native, UnboundedFutureError, StlError, "An unbounded future operator has no value here.");
+create_exception!(
+    cadenza._native,
+    HorizonError,
+    StlError,
+    "The trace ends before the horizon of the instant."
+);
+create_exception!(
+    cadenza._native,
+    UnboundedFutureError,
+    StlError,
+    "An unbounded future operator has no value here."
+);
 create_exception!(cadenza._native, BundleError, PyValueError, "A bundle, manifest or network is refused.");
 create_exception!(cadenza._native, RobotError, PyValueError, "A robot.toml is refused, or does not fit.");
 create_exception!(cadenza._native, RunError, PyValueError, "A run cannot start.");

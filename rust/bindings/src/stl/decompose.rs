@@ -157,8 +157,7 @@ fn decompose_formula(
         }
     };
     let own = &formula.get().formula;
-    let branches =
-        py.detach(|| decompose(own, &DecomposeOptions { chain })).map_err(refuse::call)?;
+    let branches = py.detach(|| decompose(own, &DecomposeOptions { chain })).map_err(refuse::call)?;
     let formula = Arc::new(formula.unbind());
     Ok(branches.into_iter().map(|branch| PyBranch { branch, formula: Arc::clone(&formula) }).collect())
 }

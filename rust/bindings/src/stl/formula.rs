@@ -1,6 +1,7 @@
 //! Formulas: reading, printing, combining. Combining goes through the canonical text, so that what is built and what
 //! is read cannot differ.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use cadenza_stl::{Binary, Endpoint, Formula, Node, NodeId, ParseOptions, Step, Temporal, parse_file};
@@ -18,7 +19,7 @@ struct Source {
     signals: Option<Vec<String>>,
     dt: Option<f64>,
     inclusive: bool,
-    scales: Vec<Vec<(String, f64)>>,
+    scales: Vec<BTreeMap<String, f64>>,
 }
 
 impl Source {
@@ -70,8 +71,34 @@ pub(crate) struct PyFormula {
     source: Source,
 }
 
-/// A node: operator, canonical text, `let` name, place in the source, operands.
-type NodeParts = (&'static str, String, Option<String>, (usize, usize), Vec<usize>);
+/// One node of a formula.
+#[pyclass(name = "Node", module = "cadenza._native", frozen, eq, hash, get_all, skip_from_py_object)]
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PyNode {
+    /// Position in `Formula.nodes`.
+    index: usize,
+    /// `predicate`, `and`, `always`, `until`, …
+    operator: String,
+    /// Canonical text.
+    text: String,
+    /// Its `let` name, if it has one.
+    label: Option<String>,
+    /// First character, and the one after the last, of its place in `Formula.text`.
+    span: (usize, usize),
+    /// Positions of its operands.
+    operands: Vec<usize>,
+}
+
+#[pymethods]
+impl PyNode {
+    fn __str__(&self) -> &str {
+        &self.text
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Node({}, {:?})", self.index, self.text)
+    }
+}
 
 #[pymethods]
 impl PyFormula {
@@ -111,34 +138,21 @@ impl PyFormula {
         self.formula.text()
     }
 
-    /// Indices of the operands of the top conjunction, or of the whole formula.
-    fn conjunct_ids(&self) -> Vec<usize> {
-        self.formula.conjuncts().into_iter().map(NodeId::index).collect()
+    /// Nodes, operands before the nodes that use them; the last one is the formula.
+    #[getter]
+    fn nodes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.all_nodes())
     }
 
-    /// Nodes `(operator, text, label, (start, end), operands)`, operands first.
-    fn node_parts(&self) -> Vec<NodeParts> {
-        let f = &self.formula;
-        // Node ids come from the formula itself: each node is the root or an operand of another one.
-        let mut ids = vec![f.root(); f.nodes().len()];
-        for operand in f.nodes().iter().flat_map(Node::operands) {
-            ids[operand.index()] = operand;
-        }
-        f.nodes()
-            .iter()
-            .zip(ids)
-            .map(|(node, id)| {
-                let span = f.span(id);
-                let place = [span.start, span.end].map(|at| refuse::characters(f.text(), at));
-                let operands = node.operands().into_iter().map(NodeId::index).collect();
-                let label = f.label(id).map(str::to_owned);
-                (operator(node), f.node_text(id), label, (place[0], place[1]), operands)
-            })
-            .collect()
+    /// Operands of the top conjunction, or the whole formula: the least of their robustness is the formula's.
+    #[getter]
+    fn conjuncts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let nodes = self.all_nodes();
+        PyTuple::new(py, self.formula.conjuncts().into_iter().map(|id| nodes[id.index()].clone()))
     }
 
     /// The formula with each predicate divided by the scale of the signals that it reads.
-    fn normalise(&self, scales: Vec<(String, f64)>) -> PyResult<Self> {
+    fn normalise(&self, scales: BTreeMap<String, f64>) -> PyResult<Self> {
         let borrowed: Vec<(&str, f64)> = scales.iter().map(|(name, scale)| (name.as_str(), *scale)).collect();
         let formula = self.formula.normalised(&borrowed).map_err(refuse::call)?;
         let mut source = self.source.clone();
@@ -243,6 +257,35 @@ impl PyFormula {
 }
 
 impl PyFormula {
+    fn all_nodes(&self) -> Vec<PyNode> {
+        let f = &self.formula;
+        let ids = self.node_ids();
+        let nodes = f.nodes().iter().zip(ids).enumerate();
+        nodes
+            .map(|(index, (node, id))| {
+                let span = f.span(id);
+                PyNode {
+                    index,
+                    operator: operator(node).to_owned(),
+                    text: f.node_text(id),
+                    label: f.label(id).map(str::to_owned),
+                    span: (refuse::characters(f.text(), span.start), refuse::characters(f.text(), span.end)),
+                    operands: node.operands().into_iter().map(NodeId::index).collect(),
+                }
+            })
+            .collect()
+    }
+
+    /// Ids in the order of the nodes: each node is the root or an operand of another one.
+    pub(super) fn node_ids(&self) -> Vec<NodeId> {
+        let f = &self.formula;
+        let mut ids = vec![f.root(); f.nodes().len()];
+        for operand in f.nodes().iter().flat_map(Node::operands) {
+            ids[operand.index()] = operand;
+        }
+        ids
+    }
+
     fn with(&self, operator: &str, other: &Self) -> PyResult<Self> {
         combine(&format!("({}) {operator} ({})", self.formula, other.formula), &[self, other])
     }
@@ -347,7 +390,7 @@ fn restore_formula(
     signals: Option<Vec<String>>,
     dt: Option<f64>,
     until: &str,
-    scales: Vec<Vec<(String, f64)>>,
+    scales: Vec<BTreeMap<String, f64>>,
 ) -> PyResult<PyFormula> {
     let formula = match &name {
         None => parse_formula(text, signals, dt, until)?,
@@ -361,6 +404,7 @@ fn restore_formula(
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyFormula>()?;
+    module.add_class::<PyNode>()?;
     module.add_function(wrap_pyfunction!(parse_formula, module)?)?;
     module.add_function(wrap_pyfunction!(parse_properties, module)?)?;
     module.add_function(wrap_pyfunction!(restore_formula, module)?)

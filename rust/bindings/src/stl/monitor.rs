@@ -95,7 +95,7 @@ impl PyMonitor {
 #[pymethods]
 impl PyMonitor {
     #[new]
-    #[pyo3(signature = (formula, at="every", interval=true, ranges=None, params=None))]
+    #[pyo3(signature = (formula, *, at="every", interval=true, ranges=None, params=None))]
     fn new(
         formula: Bound<'_, PyFormula>,
         at: &str,
@@ -131,9 +131,9 @@ impl PyMonitor {
             } else if let Ok(tuple) = sample.cast::<PyTuple>() {
                 self.gather(tuple.iter())?;
             } else {
-                let numbers: Vec<f64> = sample
-                    .extract()
-                    .map_err(|_| PyTypeError::new_err("a sample is a sequence of real numbers, one a signal"))?;
+                let numbers: Vec<f64> = sample.extract().map_err(|_| {
+                    PyTypeError::new_err("a sample is a sequence of real numbers, one a signal")
+                })?;
                 self.sample = numbers;
             }
             self.monitor.update(&self.sample)
@@ -201,9 +201,9 @@ impl PyMonitor {
 
     /// The newest final value of a node, by its canonical text; None before there is one.
     fn node_value(&self, node: &str) -> PyResult<Option<f64>> {
-        let f = &self.formula.get().formula;
-        let mut ids = f.nodes().iter().flat_map(cadenza_stl::Node::operands).chain([f.root()]);
-        match ids.find(|id| f.node_text(*id) == node) {
+        let own = self.formula.get();
+        let mut ids = own.node_ids().into_iter();
+        match ids.find(|id| own.formula.node_text(*id) == node) {
             Some(id) => Ok(self.monitor.node_value(id)),
             None => Err(error::stl(format!("the formula has no node `{node}`; Formula.nodes lists them"))),
         }
