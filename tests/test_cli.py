@@ -13,7 +13,15 @@ from cadenza.cli import VERBS, help_text
 
 HELP = [
     *([name] for name in VERBS),
-    *(["stl", "eval"], ["stl", "explain"], ["stl", "decompose"], ["robots", "list"], ["robots", "check"], ["bench", "latency"], ["bench", "compare"]),
+    *(
+        ["stl", "eval"],
+        ["stl", "explain"],
+        ["stl", "decompose"],
+        ["robots", "list"],
+        ["robots", "check"],
+        ["bench", "latency"],
+        ["bench", "compare"],
+    ),
 ]
 
 
@@ -156,6 +164,12 @@ def test_broken_traces_name_the_line(cadenza, tmp_path, content, told):
     (tmp_path / "bad.csv").write_text(content)
     stderr = cadenza("stl", "eval", "x > 0", "bad.csv", code=2).stderr
     assert "bad.csv" in stderr and told in stderr
+
+
+def test_stl_reads_the_logs_of_runs(cadenza, log):
+    done = cadenza("stl", "eval", "G[0,200ms] (abs(err.elbow_flex) < 10 and level < 4)", log[0])
+    assert "satisfied" in done.stdout
+    assert "q.elbow_flex" in cadenza("stl", "eval", "q.elbow_fle > 0", log[0], code=2).stderr
 
 
 def test_train_resume_eval_export(cadenza, tmp_path):

@@ -112,9 +112,7 @@ def test_refusals():
 
 
 def test_an_optimiser_makes_a_trajectory_satisfy_a_formula():
-    f = stl.parse(
-        "F[0,20] (norm(x - 2, y - 1) < 0.2) and G[0,20] (norm(x - 1, y - 0.5) > 0.4)", ["x", "y"]
-    )
+    f = stl.parse("F[0,20] (norm(x - 2, y - 1) < 0.2) and G[0,20] (norm(x - 1, y - 0.5) > 0.4)", ["x", "y"])
     torch.manual_seed(0)
     steps = torch.zeros(20, 2, dtype=torch.float64).normal_(std=0.02).requires_grad_()
     optimiser = torch.optim.Adam([steps], lr=0.02)

@@ -12,6 +12,7 @@ from cadenza import stl
 from stl.reference import BINARY, STEPS, text
 from stl.test_semantics import formulas
 
+
 def test_units_need_dt_and_whole_steps():
     assert stl.parse("G[0,0.3s] (x > 0)", dt=0.1).horizon == 3
     assert stl.parse("O[0,500ms] (x > 0)", dt=0.02).history == 25
@@ -124,7 +125,9 @@ expressions = st.recursive(
         st.tuples(st.sampled_from([stl.abs, stl.sqrt, stl.sin, stl.cos, stl.exp]), inner).map(
             lambda t: t[0](t[1])
         ),
-        st.tuples(st.sampled_from([stl.min, stl.max, stl.norm]), inner, inner).map(lambda t: t[0](t[1], t[2])),
+        st.tuples(st.sampled_from([stl.min, stl.max, stl.norm]), inner, inner).map(
+            lambda t: t[0](t[1], t[2])
+        ),
     ),
     max_leaves=6,
 )

@@ -62,14 +62,25 @@ def test_refused_samples_change_nothing(sample, kind, match):
     assert m.update([3.0, 0.0]).closed == (0, 1.0)
 
 
+def test_every_form_of_a_batch():
+    f = stl.parse("x > y", ["x", "y"])
+    whole = np.arange(8).reshape(4, 2)
+    for samples in (whole, whole.tolist(), whole.astype(np.float32), np.asfortranarray(whole.astype(float))):
+        rho, bounds = stl.Monitor(f).update_batch(samples)
+        assert rho.tolist() == [-1.0] * 4 and np.isnan(bounds).all()
+
+
 def test_refused_batches():
     m = stl.Monitor(stl.parse("G[0,1] x > y", ["x", "y"]))
-    with pytest.raises(TypeError):
-        m.update_batch([[1.0, 2.0]])
-    with pytest.raises(TypeError):
-        m.update_batch(np.zeros(4))
-    with pytest.raises(stl.StlError, match="3 values"):
-        m.update_batch(np.zeros((2, 3)))
+    for samples, kind, match in (
+        (np.zeros(4), ValueError, r"shape \[4\], expected \[T, 2\]"),
+        (np.zeros((2, 3)), ValueError, r"shape \[2, 3\], expected \[T, 2\]"),
+        ([["1", "2"]], TypeError, "real numbers"),
+        (np.zeros((2, 2), complex), TypeError, "complex128"),
+        (np.zeros((2, 2), object), TypeError, "object"),
+    ):
+        with pytest.raises(kind, match=match):
+            m.update_batch(samples)
     assert m.update_batch(np.zeros((0, 2)))[0].shape == (0,)
     m.finish()
     with pytest.raises(stl.StlError, match="reset"):

@@ -6,6 +6,8 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -109,8 +111,15 @@ def _numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
     return array.astype(np.float64)
 
 
+def _load(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def _npy(path: Path, signals: list[str] | None) -> tuple[list[str], np.ndarray]:
-    array = np.load(path, allow_pickle=False)
+    array = _load(path)
     if not isinstance(array, np.ndarray) or array.ndim not in (1, 2):
         raise ValueError(f"{path}: expected an array [T] or [T, D], got shape {list(np.shape(array))}")
     samples = _numbers(path, "the array", array).reshape(len(array), -1)
@@ -123,7 +132,10 @@ def _npy(path: Path, signals: list[str] | None) -> tuple[list[str], np.ndarray]:
 
 def _npz(path: Path) -> tuple[list[str], np.ndarray]:
     names, columns = [], []
-    with np.load(path, allow_pickle=False) as arrays:
+    arrays = _load(path)
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise ValueError(f"{path}: not an archive of arrays")
+    with arrays:
         shapes = {name: list(arrays[name].shape) for name in arrays.files}
         if not shapes or len({tuple(shape[:1]) for shape in shapes.values()}) != 1:
             raise ValueError(f"{path}: signals must have one length, got {shapes}")
@@ -141,11 +153,17 @@ def _npz(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _log(path: Path) -> Trace:
-    log = _native.Log(path)
+    try:
+        log = _native.Log(path)
+    except _native.LogError as error:
+        text = str(error)
+        raise ValueError(text if str(path) in text else f"{path}: {text}") from None
     header, arrays = json.loads(log.header), log.joints()
     steps = {len(array) for array in arrays.values()}
     if len(steps) != 1 or 0 in steps:
-        raise ValueError(f"{path}: states and commands are missing, {log.damage or 'dropped while recording'}")
+        raise ValueError(
+            f"{path}: states and commands are missing, {log.damage or 'dropped while recording'}"
+        )
     joints = [joint["name"] for joint in header["joints"]]
     kinds = {"q": arrays["q"], "dq": arrays["dq"], "tau": arrays["tau"], "cmd": arrays["command"]}
     kinds["err"] = arrays["command"] - arrays["q"]

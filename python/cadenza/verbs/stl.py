@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
             "trace", type=Path, help="CSV with a header line, .npz, .npy (with --signals), or a log (.mcap)"
         )
         action.add_argument("--signals", help="names of the columns of a .npy file: a,b,…")
-        action.add_argument("--uneven", action="store_true", help="take each row as one step whatever its time")
+        action.add_argument(
+            "--uneven", action="store_true", help="take each row as one step whatever its time"
+        )
         action.add_argument("--at", type=int, default=0, help="sample at which it is evaluated (0)")
         action.add_argument("--end", default="truncate", choices=("truncate", "strict"),
                             help="cut windows at the last sample, or refuse (truncate)")  # fmt: skip
@@ -78,9 +80,7 @@ def _inputs(options: argparse.Namespace) -> tuple[Trace, dict[str, stl.Formula]]
     signals = options.signals.split(",") if options.signals else None
     trace = read_trace(options.trace, signals, uneven=options.uneven)
     if not 0 <= options.at < len(trace.samples):
-        raise ValueError(
-            f"--at {options.at}: {options.trace} has samples 0 to {len(trace.samples) - 1}"
-        )
+        raise ValueError(f"--at {options.at}: {options.trace} has samples 0 to {len(trace.samples) - 1}")
     return trace, _formulas(options, trace)
 
 
@@ -189,9 +189,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _decompose(options: argparse.Namespace) -> int:
-    branches = {
-        name: stl.decompose(f, chain=options.chain) for name, f in _formulas(options, None).items()
-    }
+    branches = {name: stl.decompose(f, chain=options.chain) for name, f in _formulas(options, None).items()}
     if options.json:
         found = {name: [_branch(branch) for branch in some] for name, some in branches.items()}
         print(json.dumps(found if options.file else found[""]))
@@ -222,7 +220,5 @@ def _branch(branch: stl.Branch) -> dict[str, object]:
         "complete": branch.complete,
         "variables": [{"parent": _when(v.parent), "min": v.min, "max": v.max} for v in branch.variables],
         "reach": [{"region": str(r.region), "at": _when(r.at)} for r in branch.reach],
-        "hold": [
-            {"region": str(h.region), "from": _when(h.start), "to": _when(h.end)} for h in branch.hold
-        ],
+        "hold": [{"region": str(h.region), "from": _when(h.start), "to": _when(h.end)} for h in branch.hold],
     }

@@ -81,6 +81,29 @@ pub(crate) struct PyMonitor {
     sample: Vec<f64>,
 }
 
+/// Robustness `[T]` and bounds `[T, 2]`.
+type Batch<'py> = (Bound<'py, PyArray1<f64>>, Option<Bound<'py, PyArray2<f64>>>);
+
+/// Samples `[T, D]` as they are where the engine can read them, else converted once.
+fn rows<'py>(samples: &Bound<'py, PyAny>, d: usize) -> PyResult<PyReadonlyArray2<'py, f64>> {
+    if let Ok(array) = samples.cast::<PyArray2<f64>>()
+        && array.is_c_contiguous()
+        && array.shape()[1] == d
+    {
+        return array.try_readonly().map_err(|e| error::borrowed("samples", e));
+    }
+    let array = samples.py().import("numpy")?.call_method1("asarray", (samples,))?;
+    let dtype = array.getattr("dtype")?;
+    if !"fiub".contains(dtype.getattr("kind")?.extract::<char>()?) {
+        return Err(PyTypeError::new_err(format!("samples have type {dtype}: real numbers wanted")));
+    }
+    let shape: Vec<usize> = array.getattr("shape")?.extract()?;
+    if shape.len() != 2 || shape[1] != d {
+        return Err(PyValueError::new_err(format!("samples have shape {shape:?}, expected [T, {d}]")));
+    }
+    Ok(array.call_method1("astype", ("float64", "C"))?.extract()?)
+}
+
 impl PyMonitor {
     /// Numbers of a list or tuple into the sample buffer.
     fn gather<'py>(&mut self, items: impl Iterator<Item = Bound<'py, PyAny>>) -> PyResult<()> {
@@ -123,32 +146,30 @@ impl PyMonitor {
 
     /// One sample, in the order of the formula's signals: a list, tuple or float64 array is read in place.
     fn update(&mut self, sample: &Bound<'_, PyAny>) -> PyResult<PyVerdict> {
-        let verdict = if let Ok(array) = sample.cast::<PyArray1<f64>>() {
-            self.monitor.update(array.try_readonly().map_err(|e| error::borrowed("sample", e))?.as_slice()?)
-        } else {
-            if let Ok(list) = sample.cast::<PyList>() {
-                self.gather(list.iter())?;
-            } else if let Ok(tuple) = sample.cast::<PyTuple>() {
-                self.gather(tuple.iter())?;
-            } else {
-                let numbers: Vec<f64> = sample.extract().map_err(|_| {
-                    PyTypeError::new_err("a sample is a sequence of real numbers, one a signal")
-                })?;
-                self.sample = numbers;
+        if let Ok(array) = sample.cast::<PyArray1<f64>>() {
+            let array = array.try_readonly().map_err(|e| error::borrowed("sample", e))?;
+            if let Ok(slice) = array.as_slice() {
+                return self.monitor.update(slice).map(PyVerdict).map_err(error::stl);
             }
-            self.monitor.update(&self.sample)
-        };
-        verdict.map(PyVerdict).map_err(error::stl)
+            self.sample.clear();
+            self.sample.extend(array.as_array().iter());
+        } else if let Ok(list) = sample.cast::<PyList>() {
+            self.gather(list.iter())?;
+        } else if let Ok(tuple) = sample.cast::<PyTuple>() {
+            self.gather(tuple.iter())?;
+        } else {
+            self.sample = sample
+                .extract()
+                .map_err(|_| PyTypeError::new_err("a sample is a sequence of real numbers, one a signal"))?;
+        }
+        self.monitor.update(&self.sample).map(PyVerdict).map_err(error::stl)
     }
 
     /// Samples `[T, D]`: robustness `[T]` that each of them closed (NaN where none), and bounds `[T, 2]` of the oldest
     /// open instant after each (NaN where none; None without intervals).
-    fn update_batch<'py>(
-        &mut self,
-        py: Python<'py>,
-        samples: PyReadonlyArray2<'py, f64>,
-    ) -> PyResult<(Bound<'py, PyArray1<f64>>, Option<Bound<'py, PyArray2<f64>>>)> {
-        let &[t, d] = samples.shape() else { return Err(PyValueError::new_err("samples must be [T, D]")) };
+    fn update_batch<'py>(&mut self, py: Python<'py>, samples: &Bound<'py, PyAny>) -> PyResult<Batch<'py>> {
+        let samples = rows(samples, self.formula.get().formula.signals().len())?;
+        let (t, d) = (samples.shape()[0], samples.shape()[1]);
         let data = samples.as_slice()?;
         let out = PyArray1::<f64>::zeros(py, t, false);
         let bounds = self.interval.then(|| PyArray2::<f64>::zeros(py, [t, 2], false));
