@@ -167,7 +167,7 @@ def test_broken_traces_name_the_line(cadenza, tmp_path, content, told):
 
 
 def test_stl_reads_the_logs_of_runs(cadenza, log):
-    done = cadenza("stl", "eval", "G[0,200ms] (abs(err.elbow_flex) < 10 and level < 4)", log[0])
+    done = cadenza("stl", "eval", "G[0,200ms] (abs(err.elbow_flex) < 10 and level < 5)", log[0])
     assert "satisfied" in done.stdout
     assert "q.elbow_flex" in cadenza("stl", "eval", "q.elbow_fle > 0", log[0], code=2).stderr
 

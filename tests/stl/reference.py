@@ -123,8 +123,8 @@ class Reference:
 
 
 class Reads:
-    """Which results are NaN, by the rule of §2: those that read a predicate value that is one. Syntactic: no operator
-    stops looking early."""
+    """Which results are NaN, by the rule of §2: those that read a predicate value that is one. Syntactic: no
+    operator stops looking early."""
 
     def __init__(self, trace):
         self.trace = trace

@@ -239,7 +239,7 @@ def test_inputs_are_never_changed():
 
 
 def progressed(work):
-    """Whether this thread goes on while another one repeats `work`; without the lock it would wait for the end."""
+    """Whether this thread goes on while another one repeats `work`, which keeps the lock or not."""
     stop, started, exhausted = threading.Event(), threading.Event(), threading.Event()
 
     def busy():

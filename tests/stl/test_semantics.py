@@ -1,8 +1,6 @@
 """cadenza.stl: the table of the specification, against brute force; shapes, dtypes, parameters, errors."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest

@@ -1,7 +1,8 @@
 """Signal Temporal Logic: what a trajectory must do and when, and by how much it does it.
 
-One engine (Rust) serves logs, rollouts, training and the running robot; offline and streaming give the same numbers.
-Time is discrete: one step is one sample. Bare bounds are steps, bounds with units (`2s`, `500ms`) need `dt`.
+One engine (Rust) serves logs, rollouts, training and the running robot; offline and streaming give the same
+numbers. Time is discrete: one step is one sample. Bare bounds are steps, bounds with units (`2s`, `500ms`)
+need `dt`.
 
 ```py
 near = stl.parse("F[0,100] (norm(x, y) < 0.2)", signals=["x", "y"])

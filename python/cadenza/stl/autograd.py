@@ -1,4 +1,4 @@
-"""Robustness as a differentiable function of torch tensors. The only file of the package that imports torch."""
+"""Robustness as a differentiable function of torch tensors. Only this file imports torch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Formulas from Python operators: the same trees as from text.
 
 Expressions (`signal`, `param`, numbers, arithmetic) become predicates by comparison; predicates combine with
-`& | ~ >>`, `.iff`, `.xor`, `.until`, `.release`, `.weak_until`, `.since` and the functions of this module. Bounds are
-whole steps; `b=None` is unbounded.
+`& | ~ >>`, `.iff`, `.xor`, `.until`, `.release`, `.weak_until`, `.since` and the functions of this module.
+Bounds are whole steps; `b=None` is unbounded.
 """
 
 from __future__ import annotations

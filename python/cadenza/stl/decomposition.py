@@ -1,7 +1,8 @@
 """A formula as timed subgoals: which region to reach when, and which to stay in from when to when.
 
-Decomposition works on traces longer than the horizon. A trace that meets one allocation of one branch satisfies the
-formula; if every branch is complete, the largest robustness of all allocations is the robustness of the formula.
+Decomposition works on traces longer than the horizon. A trace that meets one allocation of one branch
+satisfies the formula; if every branch is complete, the largest robustness of all allocations is the
+robustness of the formula.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class Allocation:
     _native: _native.Allocation = field(repr=False, compare=False)
 
     def robustness(self, trace: Any, params: Mapping[str, float] | None = None) -> float:
-        """The least robustness of all goals and invariants on one trace `[T, D]` (or `[T]`, or a mapping from signal
-        to `[T]`); NaN if one of them reads a NaN.
+        """The least robustness of all goals and invariants on one trace `[T, D]` (or `[T]`, or a mapping from
+        signal to `[T]`); NaN if one of them reads a NaN.
 
         Raises:
             StlError: the trace ends before the last goal; parameters are missing or unknown.
@@ -101,8 +102,8 @@ class Branch:
         variables: free instants.
         reach: regions to be in at an instant.
         hold: regions to stay in.
-        complete: False if a choice that could change over time was made once for a whole window; a trace may then
-            satisfy the formula without meeting any allocation.
+        complete: False if a choice that could change over time was made once for a whole window; a trace may
+            then satisfy the formula without meeting any allocation.
     """
 
     variables: tuple[Variable, ...]
@@ -139,12 +140,12 @@ def decompose(formula: Formula, *, chain: str | None = None) -> list[Branch]:
 
     Args:
         formula: the formula.
-        chain: how many visits stand for "again and again" (`G F`): `"minimal"` as few as can do, sound but missing
-            satisfying traces; `"complete"` twice as many, missing none; None refuses such formulas.
+        chain: how many visits stand for "again and again" (`G F`): `"minimal"` as few as can do, sound but
+            missing satisfying traces; `"complete"` twice as many, missing none; None refuses such formulas.
 
     Raises:
-        ParseError: past operators, unbounded intervals, until, release and weak until throughout a window, `F`
-            throughout a window without `chain`; more than 4,096 branches. It shows the place.
+        ParseError: past operators, unbounded intervals, until, release and weak until throughout a window,
+            `F` throughout a window without `chain`; more than 4,096 branches. It shows the place.
     """
     return [_branch(formula, native) for native in _native.decompose_formula(formula, chain)]
 

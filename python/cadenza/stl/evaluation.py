@@ -2,21 +2,23 @@
 
 Every function takes the same samples and options:
 
-- `x`: `[T]` (one signal), `[T, D]`, `[N, T, D]`, or a mapping from signal to `[T]` or `[N, T]`; arrays of real numbers
-  or CPU tensors. float32 is computed in float32, other arrays in float64. Columns stand in the order of
-  `formula.signals`, which must have been declared where there are several. Inputs are never changed.
+- `x`: `[T]` (one signal), `[T, D]`, `[N, T, D]`, or a mapping from signal to `[T]` or `[N, T]`; arrays of
+  real numbers or CPU tensors. float32 is computed in float32, other arrays in float64. Columns stand in the
+  order of `formula.signals`, which must have been declared where there are several. Inputs are never changed.
 - `params`: values of the parameters `$name`, a number or `[N]`.
-- `end`: `"truncate"` cuts windows at the last sample; with `"strict"` only instants whose horizon lies inside the
-  trace have a value.
-- `semantics`: `"true"` minimum and maximum; `"lse"` (log-sum-exp) and `"softmax"` are smooth and need `beta` > 0.
+- `end`: `"truncate"` cuts windows at the last sample; with `"strict"` only instants whose horizon lies inside
+  the trace have a value.
+- `semantics`: `"true"` minimum and maximum; `"lse"` (log-sum-exp) and `"softmax"` are smooth and need a
+  positive `beta`.
 - `nan`: `"propagate"` makes results that read a NaN NaN; `"raise"` raises with the first one.
 - `lengths`: steps of each trace `[N]`, where they differ.
 - `threads`: threads of one call; the results do not depend on it.
 - `normalise`: scale of a signal by name; predicates that read it are divided by it.
 
-They raise `TypeError` and `ValueError` for samples that do not fit, naming shape and expectation, `DeviceError` for
-tensors elsewhere than on the CPU, `HorizonError` and `UnboundedFutureError` under `"strict"`, and `StlError` for
-instants outside a trace, parameters that are missing, unknown or not finite, and everything else that is refused.
+They raise `TypeError` and `ValueError` for samples that do not fit, naming shape and expectation,
+`DeviceError` for tensors elsewhere than on the CPU, `HorizonError` and `UnboundedFutureError` under
+`"strict"`, and `StlError` for instants outside a trace, parameters that are missing, unknown or not finite,
+and everything else that is refused.
 """
 
 from __future__ import annotations
@@ -46,13 +48,13 @@ def robustness(
     threads: int = 1,
     normalise: Mapping[str, float] | None = None,
 ) -> Any:
-    """Robustness at instant `at`: `[N]`, or a scalar for one trace. Costs the horizon, not the length of the trace.
+    """Robustness at instant `at`: `[N]`, or a scalar for one trace. Costs the horizon, not the length.
 
     Arguments and errors are those of the module.
     """
     call = prepare(
-        formula, x, params, end=end, semantics=semantics, beta=beta, nan=nan, lengths=lengths, threads=threads,
-        normalise=normalise,
+        formula, x, params, end=end, semantics=semantics, beta=beta, nan=nan, lengths=lengths,
+        threads=threads, normalise=normalise,
     )  # fmt: skip
     return _valued(call, instant(at))
 
@@ -70,14 +72,14 @@ def robustness_trace(
     threads: int = 1,
     normalise: Mapping[str, float] | None = None,
 ) -> Any:
-    """Robustness at every instant: `[N, T]`, or `[T]` for one trace; under `end="strict"` `max(0, T − horizon)` of
-    them. Instants beyond the end of a shorter trace are NaN.
+    """Robustness at every instant: `[N, T]`, or `[T]` for one trace; under `end="strict"`
+    `max(0, T − horizon)` of them. Instants beyond the end of a shorter trace are NaN.
 
     Arguments and errors are those of the module.
     """
     call = prepare(
-        formula, x, params, end=end, semantics=semantics, beta=beta, nan=nan, lengths=lengths, threads=threads,
-        normalise=normalise,
+        formula, x, params, end=end, semantics=semantics, beta=beta, nan=nan, lengths=lengths,
+        threads=threads, normalise=normalise,
     )  # fmt: skip
     return _valued(call, None)
 
@@ -96,14 +98,14 @@ def breakdown(
     threads: int = 1,
     normalise: Mapping[str, float] | None = None,
 ) -> Any:
-    """Robustness of each of the K `formula.conjuncts` at instant `at`: `[N, K]`, or `[K]` for one trace, without
-    gradient. With true semantics the minimum over K is the robustness of the formula.
+    """Robustness of each of the K `formula.conjuncts` at instant `at`: `[N, K]`, or `[K]` for one trace,
+    without gradient. With true semantics the minimum over K is the robustness of the formula.
 
     Arguments and errors are those of the module.
     """
     call = prepare(
-        formula, x, params, end=end, semantics=semantics, beta=beta, nan=nan, lengths=lengths, threads=threads,
-        normalise=normalise,
+        formula, x, params, end=end, semantics=semantics, beta=beta, nan=nan, lengths=lengths,
+        threads=threads, normalise=normalise,
     )  # fmt: skip
     values = _native.stl_breakdown(call.formula, *arrays(call), call.lengths, instant(at), call.settings)
     return _like(call, values)
@@ -117,8 +119,8 @@ def node_values(
     lengths: Any = None,
     normalise: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Robustness of every node at every instant: canonical text of the node → `[N, T]`, or `[T]` for one trace,
-    without gradient. `formula.nodes` has the same order. Windows end with the trace.
+    """Robustness of every node at every instant: canonical text of the node → `[N, T]`, or `[T]` for one
+    trace, without gradient. `formula.nodes` has the same order. Windows end with the trace.
 
     Arguments and errors are those of the module.
     """
@@ -138,8 +140,8 @@ def explain(
     lengths: Any = None,
     normalise: Mapping[str, float] | None = None,
 ) -> list[Explanation]:
-    """Why each trace has its robustness at instant `at`, with true semantics. Among equals the earliest instant and
-    the leftmost operand are named.
+    """Why each trace has its robustness at instant `at`, with true semantics. Among equals the earliest
+    instant and the leftmost operand are named.
 
     Arguments and errors are those of the module.
     """

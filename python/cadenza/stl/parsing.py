@@ -21,12 +21,12 @@ def parse(
         until: `"exclusive"` or `"inclusive"`: what a plain `U`, `S`, `R` or `W` means.
 
     Returns:
-        A formula: immutable, hashable, equal to every formula of the same structure and signals, pickled by its text
-        and these options. `str` gives its canonical text.
+        A formula: immutable, hashable, equal to every formula of the same structure and signals, pickled by
+        its text and these options. `str` gives its canonical text.
 
     Raises:
-        ParseError: the text is refused; it carries `message, text, start, end, line, column` and shows the place with
-            a caret.
+        ParseError: the text is refused; it carries `message, text, start, end, line, column` and shows the
+            place with a caret.
     """
     return _native.parse_formula(text, _names(signals), dt, until)
 

@@ -80,7 +80,7 @@ def prepare(
     if width > 1 and not formula.declared and not isinstance(x, Mapping):
         names = ", ".join(formula.signals)
         raise ValueError(
-            f"which column is which signal? Parse the formula with signals=(...), or pass a mapping with {names}"
+            f"which column is which signal? Parse with signals=(...), or pass a mapping with {names}"
         )
     single = array.ndim == 2
     if single:

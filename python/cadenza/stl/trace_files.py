@@ -14,7 +14,7 @@ import numpy as np
 from cadenza import _native
 
 TIME_NAMES = ("time", "t", "timestamp", "time_s")
-# Steps of a time column may differ by this part before they count as uneven: clocks are printed with few digits.
+# Steps of a time column may differ by this part before they are uneven: clocks are printed with few digits.
 UNEVEN = 0.01
 
 
@@ -45,7 +45,8 @@ def read_trace(path: Path, signals: list[str] | None = None, *, uneven: bool = F
         path: `.npz` (arrays `[T]`, or `[T, k]` as `name[0]` …), `.npy` (`[T, D]` or `[T]`), `.mcap` (a log of
             `cadenza run`: the monitors' names `q.J dq.J tau.J cmd.J err.J level`), or CSV with a header.
         signals: names of the columns of a `.npy` file, which has none.
-        uneven: accept a time column (`time`, `t`, `timestamp`, `time_s`) whose steps differ; each row is one step.
+        uneven: accept a time column (`time`, `t`, `timestamp`, `time_s`) whose steps differ; each row is one
+            step.
 
     Raises:
         ValueError: not a trace; the text names the file and the place.
@@ -79,8 +80,8 @@ def _step(path: Path, names: list[str], samples: np.ndarray) -> float | None:
     if dt <= 0 or bad.any():
         at = int(np.argmax(bad))
         raise ValueError(
-            f"{path}: column {names[column]} is uneven: sample {at + 1} comes {steps[at]:.6g} s after the one "
-            f"before, the others {dt:.6g} s; --uneven takes each row as one step"
+            f"{path}: column {names[column]} is uneven: sample {at + 1} comes {steps[at]:.6g} s after "
+            f"the one before, the others {dt:.6g} s; --uneven takes each row as one step"
         )
     return float((samples[-1, column] - samples[0, column]) / len(steps))
 

@@ -1,4 +1,4 @@
-"""`cadenza stl`: the robustness of a formula on a recorded trace, why it is so, and what a formula asks for."""
+"""`cadenza stl`: the robustness of a formula on a trace, why it is so, and what a formula asks for."""
 
 from __future__ import annotations
 
