@@ -120,3 +120,49 @@ class Reference:
 
     def _behind(self, t, a, b):
         return range(int(max(t - b, 0)), t - a + 1)
+
+
+class Reads:
+    """Which results are NaN, by the rule of §2: those that read a predicate value that is one. Syntactic: no
+    operator stops looking early."""
+
+    def __init__(self, trace):
+        self.trace = trace
+        self.length = len(next(iter(trace.values())))
+        self.nan = cache(self._nan)
+
+    def every(self, f):
+        return [self.nan(f, t) for t in range(self.length)]
+
+    def any(self, f, steps):
+        return any(self.nan(f, t) for t in steps)
+
+    def _nan(self, f, t):
+        kind, last = f[0], self.length - 1
+        if kind == "pred":
+            return math.isnan(self.trace[f[1]][t])
+        if kind in ("true", "false"):
+            return False
+        if kind in STEPS:
+            step = t + STEPS[kind][0]
+            return 0 <= step <= last and self.nan(f[1], step)
+        if kind in ("rise", "fall"):
+            return self.any(f[1], range(max(t - 1, 0), t + 1))
+        if kind in ("not", "and", "or", "->", "iff", "xor"):
+            return any(self.nan(operand, t) for operand in f[1:])
+        a, b = f[1], math.inf if f[2] is None else f[2]
+        ahead = range(t + a, int(min(t + b, last)) + 1)
+        behind = range(int(max(t - b, 0)), t - a + 1)
+        if kind in UNARY_FUTURE:
+            return self.any(f[3], ahead)
+        if kind in UNARY_PAST:
+            return self.any(f[3], behind)
+        inclusive = kind.endswith("i")
+        if kind[0] == "S":
+            first = max(t - b, 0) if inclusive else max(t - b, -1) + 1
+            held = range(int(first), t + 1)
+            return self.any(f[4], behind) or self.any(f[3], held)
+        end = min(t + b, last) + 1 if inclusive else min(t + b, self.length)
+        held = range(t, int(end))
+        always = range(t, int(min(t + b, last)) + 1) if kind[0] == "W" else ()
+        return self.any(f[4], ahead) or self.any(f[3], held) or self.any(f[3], always)
