@@ -122,9 +122,8 @@ def stlcgpp(f) -> str:
     op, *rest = f
     if op == "pred":
         signal, comparison, value = rest
-        if comparison in ("==", "!="):
-            raise Untranslated(f"{comparison}: stlcgpp's Equal is compared in the trap table")
-        return f"({signal} {comparison[0]} {value})"
+        equal = f"({signal} == {value})"
+        return {"==": equal, "!=": f"Negation({equal})"}.get(comparison, f"({signal} {comparison} {value})")
     if not rest:
         raise Untranslated(f"{op}: stlcgpp has no literal of truth")
     names = {"not": "Negation", "and": "And", "or": "Or", "->": "Implies"}
