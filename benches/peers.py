@@ -1,6 +1,6 @@
 """Other people's packages, each in an environment of its own under the user's cache, made on demand.
 
-They pin what we do not (onnxruntime, antlr), and their licences are theirs: they run in processes of their own.
+They pin what we do not (onnxruntime, antlr), and their licences are theirs: they run in their own processes.
 """
 
 from __future__ import annotations

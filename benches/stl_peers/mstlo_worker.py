@@ -1,7 +1,7 @@
 """mstlo's side of the differential tests and benchmarks; runs in mstlo's own environment.
 
-One instant is one second there. A formula that starts with `Rosi:` is answered by the interval of the instant 0
-after the last sample, as `[[0, lo], [0, hi]]`.
+One instant is one second there. A formula that starts with `Rosi:` is answered by the interval of the
+instant 0 after the last sample, as `[[0, lo], [0, hi]]`.
 """
 
 import mstlo_python

@@ -8,7 +8,10 @@ import stlcgpp.formula as peer
 import torch
 
 torch.set_num_threads(1)
-NAMES = {name: getattr(peer, name) for name in ("Always", "And", "Eventually", "Implies", "Negation", "Or", "Until")}
+NAMES = {
+    name: getattr(peer, name)
+    for name in ("Always", "And", "Eventually", "Implies", "Negation", "Or", "Until")
+}
 NAMES |= {"x": peer.Predicate("x", lambda s: s[:, 0]), "y": peer.Predicate("y", lambda s: s[:, 1])}
 NAMES |= {"inf": torch.inf}
 

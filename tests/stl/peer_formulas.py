@@ -1,7 +1,7 @@
 """Random formulas and their spelling in the languages of other STL tools.
 
-A formula is a tuple `(operator, …)`: `("pred", signal, comparison, value)`, `(unary, f)`, `(connective, f, g)`,
-`(temporal, a, b, f)` and `(binary, a, b, f, g)` with `b` None for no end.
+A formula is a tuple `(operator, …)`: `("pred", signal, comparison, value)`, `(unary, f)`,
+`(connective, f, g)`, `(temporal, a, b, f)` and `(binary, a, b, f, g)` with `b` None for no end.
 """
 
 import random
@@ -62,8 +62,23 @@ def ours(f) -> str:
 def rtamt(f) -> str:
     """The formula in rtamt's language; until includes no end there, next and prev are weak."""
     op, *rest = f
-    words = {"X": "s_next", "wX": "next", "Y": "s_prev", "wY": "prev", "not": "not", "rise": "rise", "fall": "fall"}
-    temporal = {"G": "always", "F": "eventually", "H": "historically", "O": "once", "U": "until", "S": "since"}
+    words = {
+        "X": "s_next",
+        "wX": "next",
+        "Y": "s_prev",
+        "wY": "prev",
+        "not": "not",
+        "rise": "rise",
+        "fall": "fall",
+    }
+    temporal = {
+        "G": "always",
+        "F": "eventually",
+        "H": "historically",
+        "O": "once",
+        "U": "until",
+        "S": "since",
+    }
     if op == "pred":
         return f"({rest[0]} {'!==' if rest[1] == '!=' else rest[1]} ({rest[2]}))"
     if not rest:
@@ -138,7 +153,7 @@ def stlcgpp(f) -> str:
 
 
 def bounded_future(f, peer: str):
-    """What is left to `G`, `F`, `Ui` and Boolean operators, by definition; None if the formula is one of them.
+    """The formula in `G`, `F`, `Ui` and Boolean operators, by definition; None if it is one of them.
 
     Next equals F[1,1] or G[1,1] where the horizon fits, and only there the peers are compared.
     """

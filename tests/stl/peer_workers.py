@@ -1,4 +1,4 @@
-"""The peers' processes: started on demand, asked in batches, skipped unless `CADENZA_PEERS=1` asks for them."""
+"""The peers' processes: started on demand, asked in batches; skipped without `CADENZA_PEERS=1`."""
 
 import atexit
 import json

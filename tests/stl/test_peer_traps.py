@@ -1,5 +1,6 @@
-"""What is known to be wrong or different in other STL tools, on both sides: our value is the definition's, and the
-peer's is recorded, so that a peer that changes is noticed. `CADENZA_PEERS=1` asks the peers; our side always runs.
+"""What is known to be wrong or different in other STL tools, on both sides: our value is the definition's,
+and the peer's is recorded, so that a peer that changes is noticed. `CADENZA_PEERS=1` asks the peers; our side
+always runs.
 """
 
 from math import inf, nan
@@ -43,7 +44,7 @@ TRAPS = {
         "x > 0 W y > 0", "(x > 0) unless (y > 0)", {"x": P, "y": Q}, [-0.5, -0.5, -1, 4, 0.5, 1],
         "AttributeError",
     ),
-    # Online its value at step n is that of instant n − 1 here, so [2, 2, 0.5, 0.5] would be right from step 1 on.
+    # Online its value at step n is that of instant n − 1: from step 1 on, [2, 2, 0.5, 0.5] would be right.
     ("rtamt", "pastified, a past over a future starts before the trace"): (
         "H F[0,1] x > 0", "online:historically(eventually[0:1](x > 0))", {"x": HILL},
         [2, 2, 0.5, 0.5, 0.5], [1, 1, 1, 0.5, 0.5],
@@ -97,7 +98,9 @@ def test_the_peer_is_as_recorded(peer, trap):
         return
     assert not isinstance(answer, str), answer
     np.testing.assert_array_equal([value for _, value in answer], recorded)
-    assert not np.array_equal(recorded, wanted[: len(recorded)], equal_nan=True) or len(recorded) < len(wanted)
+    assert not np.array_equal(recorded, wanted[: len(recorded)], equal_nan=True) or len(recorded) < len(
+        wanted
+    )
 
 
 def test_inputs_are_never_modified():

@@ -1,7 +1,7 @@
 """The engine against other people's: rtamt, mstlo and STLCG++, each in an environment of its own.
 
-`CADENZA_PEERS=1` makes the environments and asks them (minutes). Formulas are drawn from the operators on which
-we and the peer agree; on what is known to differ, `test_peer_traps.py` asserts both sides.
+`CADENZA_PEERS=1` makes the environments and asks them (minutes). Formulas are drawn from the operators on
+which we and the peer agree; on what is known to differ, `test_peer_traps.py` asserts both sides.
 """
 
 import random
@@ -17,8 +17,8 @@ from stl.peer_workers import evaluate
 # Formulas compared per peer, and asked at once.
 COMPARED, BLOCK = 1_000, 100
 BOUNDED = ("not", *formulas.CONNECTIVES, "X", "wX", *formulas.FUTURE, "Ui", "Ri", "Wi")
-# Peer → its language, the operators drawn, whether windows may have no end, whether it judges every instant of the
-# trace (otherwise those whose horizon fits). All values are multiples of 1/4: nobody rounds anything.
+# Peer → its language, the operators drawn, whether windows may have no end, whether it judges every instant
+# of the trace (otherwise those whose horizon fits). All values are multiples of 1/4: nobody rounds anything.
 PEERS = {
     "rtamt": (formulas.rtamt, formulas.EVERY, True, True),
     "mstlo-python": (formulas.mstlo, BOUNDED, False, False),
