@@ -1,8 +1,8 @@
 """What the workers share: requests as lines of JSON, answers as lines of JSON, the signals of the benchmark.
 
 A request is `{"values": [[formula, {signal: samples}], …]}`, answered by `{"values": [answer, …]}` with a
-list of `[t, value]` or the text of the exception, or `{"time": kind, "formula": text, "n": samples}`, answered
-by `{"seconds": of one sample, "value": at t = 0}`.
+list of `[t, value]` or the text of the exception, or `{"time": kind, "formula": text, "n": samples}`,
+answered by `{"seconds": of one sample, "value": at t = 0}`.
 """
 
 import json
