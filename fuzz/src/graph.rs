@@ -397,7 +397,7 @@ impl Maker<'_, '_> {
             }
             17 if rank > 0 => {
                 let axis = self.axis(&shape)?;
-                let first = self.u.int_in_range(0..=shape[axis])?;
+                let first = self.u.int_in_range(1..=shape[axis])?;
                 let lengths = vec![first, shape[axis] - first];
                 let names = [self.fresh(), self.fresh()];
                 let outputs: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -411,7 +411,10 @@ impl Maker<'_, '_> {
                 for (name, n) in names.iter().zip(lengths) {
                     let mut out = shape.clone();
                     out[axis] = n;
-                    self.live.push((name.clone(), out));
+                    // An empty part is refused when it is made, but nothing may be built on it here.
+                    if n > 0 {
+                        self.live.push((name.clone(), out));
+                    }
                 }
             }
             18 if rank > 0 => {
