@@ -94,7 +94,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("hidden-between-entries", "not a bundle, broken after entry \"step.onnx\": invalid Zip archive: Invalid local file header"),
     ("hidden-in-padding", "not canonical at byte 1208: headers, order or padding were changed"),
     ("if-node", "step.onnx: node \"action\": operator If is not supported; a tick has no control flow: export a straight graph"),
-    ("infinite-by-folding", "step.onnx: tensor \"v, folded for a\": element 1 is inf"),
+    ("infinite-by-folding", "step.onnx: tensor \"v\": element 1 is inf"),
     ("infinite-limit", "manifest.json: line 1, column 378: expected value"),
     ("infinite-weight", "step.onnx: tensor \"w\": element 0 is -inf"),
     ("leading-bytes", "not a bundle, broken after the start: invalid Zip archive: Invalid local file header"),
