@@ -143,12 +143,15 @@ struct Maker<'a, 'b> {
     /// Values that are computed from an input, with the shapes that they should have.
     live: Vec<(String, Vec<i64>)>,
     count: usize,
+    /// Whether layers of the larger kind are drawn as well.
+    layers: bool,
 }
 
 /// Draws a graph.
 pub fn net(u: &mut Unstructured<'_>) -> Result<Net> {
     let opset = *u.choose(&[18, 18, 18, 11, 13, 20, 23, 24])?;
-    let mut m = Maker { graph: Graph::new(opset), opset, u, live: vec![], count: 0 };
+    let layers = u.arbitrary()?;
+    let mut m = Maker { graph: Graph::new(opset), opset, u, live: vec![], count: 0, layers };
     let mut inputs = vec![];
     for i in 0..m.u.int_in_range(1..=3)? {
         let rank = m.u.int_in_range(1..=4)?;
@@ -189,7 +192,7 @@ impl Maker<'_, '_> {
             4 => 0.5,
             5 => 2.0,
             6 => 3.0,
-            7 => f32::NEG_INFINITY,
+            7 if self.u.ratio(1, 64)? => f32::NEG_INFINITY,
             n => (f32::from(self.u.arbitrary::<i8>()?)) / 64.0 + n as f32 * 0.01,
         })
     }
@@ -395,9 +398,9 @@ impl Maker<'_, '_> {
                 out[axis] *= 3;
                 self.add("Concat", &[&x, &c, &x], &[Int("axis", axis as i64)], out);
             }
-            17 if rank > 0 => {
-                let axis = self.axis(&shape)?;
-                let first = self.u.int_in_range(1..=shape[axis])?;
+            17 if shape.iter().any(|&d| d > 1) => {
+                let axis = shape.iter().position(|&d| d > 1).unwrap_or(0);
+                let first = self.u.int_in_range(1..=(shape[axis] - 1).max(1))?;
                 let lengths = vec![first, shape[axis] - first];
                 let names = [self.fresh(), self.fresh()];
                 let outputs: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -411,10 +414,7 @@ impl Maker<'_, '_> {
                 for (name, n) in names.iter().zip(lengths) {
                     let mut out = shape.clone();
                     out[axis] = n;
-                    // An empty part is refused when it is made, but nothing may be built on it here.
-                    if n > 0 {
-                        self.live.push((name.clone(), out));
-                    }
+                    self.live.push((name.clone(), out));
                 }
             }
             18 if rank > 0 => {
@@ -449,7 +449,107 @@ impl Maker<'_, '_> {
                 self.graph.node(op, &[&x, &a], &[&truth], &[]);
                 self.add("Where", &[&truth, &x, &b], &[], shape);
             }
-            _ => self.wild(&x, shape)?,
+            _ if self.layers && rank > 0 && self.u.ratio(1, 2)? => self.layer(&x, &shape)?,
+            _ if self.u.ratio(1, 3)? => self.wild(&x, shape)?,
+            _ => self.add("Tanh", &[&x], &[], shape),
+        }
+        Ok(())
+    }
+
+    /// A recurrent layer, a convolution, a norm over channels or an attention on `x`, seen as `[rows, last]`.
+    fn layer(&mut self, x: &str, shape: &[i64]) -> Result<()> {
+        let last = shape[shape.len() - 1];
+        let rows = shape.iter().product::<i64>() / last;
+        let see = |m: &mut Self, to: Vec<i64>| -> String {
+            let target = m.list(&to);
+            m.add("Reshape", &[x, &target], &[], to);
+            m.live[m.live.len() - 1].0.clone()
+        };
+        match self.u.int_in_range(0..=5)? {
+            0 => {
+                let x = see(self, vec![rows, 1, last]);
+                let (op, gates) = *self.u.choose(&[("GRU", 3), ("LSTM", 4)])?;
+                let h = *self.u.choose(&[1, 2, 5, 8, 17])?;
+                let w = self.constant(&[1, gates * h, last])?;
+                let r = self.constant(&[1, gates * h, h])?;
+                let b = self.constant(&[1, 2 * gates * h])?;
+                let mut attributes = vec![Int("hidden_size", h)];
+                if op == "GRU" && self.u.arbitrary()? {
+                    attributes.push(Int("linear_before_reset", 1));
+                }
+                let inputs = [x.as_str(), &w, &r, if self.u.arbitrary()? { &b } else { "" }];
+                let names = [self.fresh(), self.fresh()];
+                self.graph.node(op, &inputs, &[&names[0], &names[1]], &attributes);
+                let [all, end] = names;
+                self.live.push((all, vec![rows, 1, 1, h]));
+                self.live.push((end, vec![1, 1, h]));
+            }
+            1 => {
+                let x = see(self, vec![1, rows, last]);
+                let (m, k) = (self.u.int_in_range(1..=9)?, self.u.int_in_range(1..=last.min(5))?);
+                let (stride, dilation) = (self.u.int_in_range(1..=2)?, 1);
+                let (a, b) = (self.u.int_in_range(0..=2)?, self.u.int_in_range(0..=2)?);
+                let attributes = |m: &mut Self| -> Result<Vec<Attribute>> {
+                    let group = if m.u.ratio(1, 4)? { rows } else { 1 };
+                    Ok(vec![
+                        Ints("kernel_shape", vec![k]),
+                        Ints("strides", vec![stride]),
+                        Ints("dilations", vec![dilation]),
+                        Ints("pads", vec![a, b]),
+                        Int("group", group),
+                    ])
+                };
+                let attributes = attributes(self)?;
+                let Some(Int(_, group)) = attributes.last() else { return Ok(()) };
+                if self.u.arbitrary()? {
+                    let w = self.constant(&[m * group, rows / group, k])?;
+                    let out = (last + a + b - k) / stride + 1;
+                    self.add("Conv", &[&x, &w], &attributes, vec![1, m * group, out]);
+                } else {
+                    let w = self.constant(&[rows, m, k])?;
+                    let out = (last - 1) * stride + k - a - b;
+                    self.add("ConvTranspose", &[&x, &w], &attributes, vec![1, m * group, out.max(1)]);
+                }
+            }
+            2 => {
+                let x = see(self, vec![1, rows, last]);
+                let op =
+                    *self.u.choose(&["InstanceNormalization", "GroupNormalization", "RMSNormalization"])?;
+                let width = if op == "RMSNormalization" { last } else { rows };
+                let (scale, bias) = (self.constant(&[width])?, self.constant(&[width])?);
+                let (inputs, attributes) = match op {
+                    "RMSNormalization" => (vec![x.as_str(), &scale], vec![]),
+                    "GroupNormalization" => (vec![x.as_str(), &scale, &bias], vec![Int("num_groups", 1)]),
+                    _ => (vec![x.as_str(), &scale, &bias], vec![]),
+                };
+                self.add(op, &inputs, &attributes, vec![1, rows, last]);
+            }
+            3 => {
+                let x = see(self, vec![rows, last]);
+                let (a, b) = (self.u.int_in_range(0..=3)?, self.u.int_in_range(0..=3)?);
+                let pads = self.list(&[0, a.min(last - 1), 0, b.min(last - 1)]);
+                let mode = *self.u.choose(&["constant", "edge", "reflect"])?;
+                let out = vec![rows, last + a.min(last - 1) + b.min(last - 1)];
+                self.add("Pad", &[&x, &pads], &[Text("mode", mode)], out);
+            }
+            4 => {
+                // softmax(x·xᵀ·c + mask)·x, as exporters write it.
+                let x = see(self, vec![1, rows, last]);
+                self.add("Transpose", &[&x], &[Ints("perm", vec![0, 2, 1])], vec![1, last, rows]);
+                let turned = self.live[self.live.len() - 1].0.clone();
+                let (c, mask) = (self.constant(&[])?, self.constant(&[rows, rows])?);
+                let names: Vec<String> = (0..4).map(|_| self.fresh()).collect();
+                self.graph.node("MatMul", &[&x, &turned], &[&names[0]], &[]);
+                self.graph.node("Mul", &[&names[0], &c], &[&names[1]], &[]);
+                self.graph.node("Add", &[&names[1], &mask], &[&names[2]], &[]);
+                self.graph.node("Softmax", &[&names[2]], &[&names[3]], &[Int("axis", -1)]);
+                self.add("MatMul", &[&names[3], &x], &[], vec![1, rows, last]);
+            }
+            _ => {
+                let x = see(self, vec![1, 1, rows, last]);
+                let attributes = [Int("is_causal", self.u.arbitrary::<bool>()?.into())];
+                self.add("Attention", &[&x, &x, &x], &attributes, vec![1, 1, rows, last]);
+            }
         }
         Ok(())
     }
@@ -499,5 +599,30 @@ impl Maker<'_, '_> {
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         self.add(op, &inputs, &attributes, shape);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arbitrary::Unstructured;
+
+    /// Graphs that are all refused would test the first check and nothing behind it.
+    #[test]
+    fn many_drawn_graphs_load_and_run() {
+        let (mut state, mut loaded, mut ran) = (1u64, 0, 0);
+        for _ in 0..300 {
+            let bytes: Vec<u8> = (0..2048)
+                .map(|_| {
+                    state =
+                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (state >> 56) as u8
+                })
+                .collect();
+            let net = super::net(&mut Unstructured::new(&bytes)).expect("enough bytes");
+            let Ok(mut policy) = crate::model(net.file, &net.inputs, &net.outputs, None) else { continue };
+            loaded += 1;
+            ran += u32::from(crate::run(policy.function("model").expect("it has one"), 1).is_ok());
+        }
+        assert!(loaded >= 100 && ran >= 80, "{loaded} of 300 load, {ran} run");
     }
 }

@@ -4,7 +4,7 @@
 pub mod graph;
 pub mod onnx;
 
-use cadenza_policy::{Limits, Manifest, Options, Session};
+use cadenza_policy::{Bundle, Isa, Limits, LoadError, Manifest, Options, Policy, Session, write_bundle};
 use serde_json::{Value, json};
 
 /// Inputs that start with this byte are instructions for a generator; others are the file itself. No format that we
@@ -59,6 +59,30 @@ pub fn step() -> Vec<u8> {
     g.node("MatMul", &["obs", "w"], &["action"], &[]);
     g.output("action");
     g.bytes()
+}
+
+/// Loads a network as the function `model`, which says nothing about the sizes of its inputs and outputs.
+pub fn model(
+    file: Vec<u8>,
+    inputs: &[String],
+    outputs: &[String],
+    isa: Option<Isa>,
+) -> Result<Policy, LoadError> {
+    let bind = |names: &[String], to: &[&str]| -> Value {
+        let pairs = names.iter().zip(to).map(|(name, binding)| (name.clone(), json!(binding)));
+        pairs.collect::<serde_json::Map<_, _>>().into()
+    };
+    let mut m = manifest();
+    m["functions"]["model"] = json!({
+        "file": "model.onnx", "batch": 2,
+        "inputs": bind(inputs, &["state", "control", "params"]),
+        "outputs": bind(outputs, &["signals", "next_state", "aux.a", "aux.b"]) });
+    let entries = [("step.onnx".to_owned(), step()), ("model.onnx".to_owned(), file)];
+    let bytes = write_bundle(parse(&m), &entries).expect("a bundle does not look into its networks");
+    let bundle = Bundle::from_bytes(bytes).expect("the writer has read it back");
+    let mut options = tight();
+    options.isa = isa;
+    Policy::load(&bundle, &options)
 }
 
 /// Runs a function on numbers made from `seed`; the bits of all outputs.
