@@ -164,7 +164,7 @@ mod tests {
     fn half_precision() {
         assert_eq!(
             [0x3c00, 0xc000, 0x0001, 0x7bff, 0x3555].map(half),
-            [1.0, -2.0, 5.9604644775390625e-8, 65504.0, 0.333251953125]
+            [1.0, -2.0, 5.960464477539063e-8, 65504.0, 0.333251953125]
         );
         assert!(half(0x7e00).is_nan() && half(0xfc00) == f64::NEG_INFINITY);
         assert_eq!(bfloat(0x3fc0), 1.5);
