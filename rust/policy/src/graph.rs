@@ -341,7 +341,7 @@ impl Builder<'_> {
             return Err(GraphError::Work { node: name.to_owned(), limit: self.limits.work });
         }
         if matches!(op, Op::Linear(_) | Op::LayerNorm { .. } | Op::RmsNorm { .. }) {
-            inputs[1..].iter().try_for_each(|&i| self.finite(name, i))?;
+            inputs[1..].iter().try_for_each(|&i| self.finite(i))?;
         }
         let output = self.value(name, dtype, shape, None);
         self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), output });
@@ -349,11 +349,11 @@ impl Builder<'_> {
     }
 
     /// Weights must be finite after folding, too: an infinite one could hide behind a saturating function.
-    fn finite(&self, node: &str, id: ValueId) -> Result<(), GraphError> {
+    fn finite(&self, id: ValueId) -> Result<(), GraphError> {
         let Some(t) = &self.graph.values[id].constant else { return Ok(()) };
         match t.data.iter().position(|x| !x.is_finite()) {
             Some(index) => {
-                let tensor = format!("{}, folded for {node}", self.graph.values[id].name);
+                let tensor = self.graph.values[id].name.clone();
                 Err(GraphError::NonFinite { tensor, index, value: t.data[index] })
             }
             None => Ok(()),

@@ -59,7 +59,7 @@ pub(super) fn check(m: &Manifest) -> Result<(), ManifestError> {
     let mut total = 0usize;
     for term in &o.terms {
         check_term(m, term)?;
-        total = total.saturating_add(term.size * term.history.length);
+        total = total.saturating_add(term.size.saturating_mul(term.history.length));
     }
     let differs = |t: &&Term| t.history.length != o.terms[0].history.length;
     if o.interleave == Interleave::Time

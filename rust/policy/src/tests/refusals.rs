@@ -80,6 +80,7 @@ fn shapes_must_be_static_and_small() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large or many files take minutes under Miri")]
 fn folding_has_a_budget() {
     let m = Model::new(18, &[1])
         .ints("n", &[60_000, 1000])
@@ -91,6 +92,7 @@ fn folding_has_a_budget() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large or many files take minutes under Miri")]
 fn broadcasts_have_a_budget_and_tensors_an_arena() {
     // Eight selections, each of which would have to write a scalar out four million times.
     let mut m = Model::new(18, &[4096, 1024]).floats("c", &[], &[1.0]).node("Abs", "x -> v0", vec![]);
@@ -139,6 +141,7 @@ fn files_that_are_not_plain_graphs() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large or many files take minutes under Miri")]
 fn caps_hold_before_anything_is_decoded() {
     let error = |m: &Model| m.build().unwrap_err();
     let mut m = identity();
@@ -160,6 +163,7 @@ fn caps_hold_before_anything_is_decoded() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large or many files take minutes under Miri")]
 fn truncated_and_flipped_files_never_panic() {
     let file = Model::new(18, &[1, 4])
         .floats("w", &[4, 3], &[0.5; 12])
