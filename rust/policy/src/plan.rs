@@ -226,7 +226,7 @@ impl Maker<'_> {
                     let w = self.store(input(1), Form::Matrix, |data, out| {
                         let start = out.len();
                         out.resize(start + gemm::packed_len(k, n), 0.0);
-                        gemm::pack(&data, n, 1, k, n, &mut out[start..]);
+                        gemm::pack(&data, n, 1, k, n, 1.0, &mut out[start..]);
                     });
                     let bias = bias(self);
                     self.steps.push(Step::Gemm { w, bias, act: *act, k, n, x, y });
@@ -238,7 +238,14 @@ impl Maker<'_> {
                 let k = from[0][from[0].len() - 1];
                 let n = to[to.len() - 1];
                 let starts = from.map(|from| eval::starts(from, to));
-                let batches = starts[0].iter().copied().zip(starts[1].iter().copied()).collect();
+                let size = y.len / n / starts[0].len() * k;
+                // Rows of all batches go through one right side together.
+                let together = starts[0].iter().enumerate().all(|(i, &s)| s == i * size)
+                    && starts[1].iter().all(|&s| s == 0);
+                let batches: Box<[(usize, usize)]> = match together {
+                    true => [(0, 0)].into(),
+                    false => starts[0].iter().copied().zip(starts[1].iter().copied()).collect(),
+                };
                 self.macs += y.len * k;
                 let (x, b) = (self.source(input(0)), self.source(input(1)));
                 let room = self.layout.room(index);

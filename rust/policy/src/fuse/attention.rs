@@ -51,23 +51,18 @@ fn find(graph: &Graph, uses: &Uses, index: usize) -> Option<Found> {
     if node.op != Op::MatMul {
         return None;
     }
-    let (mut shares, v) = (node.inputs[0], node.inputs[1]);
+    let (shares, v) = (behind(graph, uses, node.inputs[0]), node.inputs[1]);
     let out = shape(node.output);
-    while let Some(view) = uses.only(graph, shares).filter(|n| n.op == Op::View) {
-        if shape(view.inputs[0]) != shape(shares) {
-            return None;
-        }
-        shares = view.inputs[0];
-    }
     let to = shape(shares);
     let (queries, keys) = (to[to.len() - 2], to[to.len() - 1]);
     let soft = uses.only(graph, shares).filter(|n| n.op == Op::Softmax { width: keys, log: false })?;
     if to[..to.len() - 2] != out[..out.len() - 2] {
         return None;
     }
-    let (at, mask) = match masked(graph, uses, soft.inputs[0]) {
+    let sum = behind(graph, uses, soft.inputs[0]);
+    let (at, mask) = match masked(graph, uses, sum) {
         Some((x, m)) => (x, Some(m)),
-        None => (soft.inputs[0], None),
+        None => (sum, None),
     };
     let (at, outer) = scaled(graph, uses, at);
     let scores = uses.only(graph, at).filter(|n| n.op == Op::MatMul)?;
@@ -92,6 +87,17 @@ fn find(graph: &Graph, uses: &Uses, index: usize) -> Option<Found> {
     Some((a, vec![q, k, v], mask))
 }
 
+/// What `value` is, if all that happened to it is nothing at all (Identity, Dropout).
+fn behind(graph: &Graph, uses: &Uses, mut value: ValueId) -> ValueId {
+    while let Some(view) = uses.only(graph, value).filter(|n| n.op == Op::View) {
+        if graph.values[view.inputs[0]].shape != graph.values[value].shape {
+            break;
+        }
+        value = view.inputs[0];
+    }
+    value
+}
+
 /// `value` as `x + constant`, read only here and of the same shape as `x`.
 fn masked(graph: &Graph, uses: &Uses, value: ValueId) -> Option<(ValueId, ValueId)> {
     let sum = uses.only(graph, value).filter(|n| n.op == Op::Binary(Binary::Add))?;
@@ -103,7 +109,9 @@ fn masked(graph: &Graph, uses: &Uses, value: ValueId) -> Option<(ValueId, ValueI
 /// `value` without the numbers that it is multiplied with or divided by, and what they make together.
 fn scaled(graph: &Graph, uses: &Uses, mut value: ValueId) -> (ValueId, f64) {
     let mut scale = 1.0;
-    while let Some(i) = uses.producer[value].filter(|_| uses.count[value] == 1) {
+    loop {
+        value = behind(graph, uses, value);
+        let Some(i) = uses.producer[value].filter(|_| uses.count[value] == 1) else { break };
         let node = &graph.nodes[i];
         let found = if is_product(graph, i) {
             super::both(node).into_iter().find_map(|(x, c)| Some((x, number(graph, c)?)))

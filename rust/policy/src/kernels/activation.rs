@@ -39,7 +39,7 @@ fn clip(x: f32, lo: f32, hi: f32) -> f32 {
 }
 
 #[inline(always)]
-pub(super) fn map_body<const F: bool>(f: Unary, y: &mut [f32]) {
+fn map_body<const F: bool>(f: Unary, y: &mut [f32]) {
     match f {
         Unary::Neg => each(y, |x| -x),
         Unary::Abs => each(y, f32::abs),

@@ -3,9 +3,11 @@
 //! Keys and values of a head are packed once in a call. Six queries at a time get their scores, the softmax runs over
 //! these rows while they are near, and only the result is divided by the sums: no matrix of all scores exists.
 
-use super::gemm::{LANES, ROWS, Tile, pack, packed_len, panel_width, products, store, tile_rows};
-use super::norm::softmax_row;
-use crate::isa::kernel;
+use super::gemm::{LANES, ROWS, pack, packed_len, panel_width, products, tile_rows};
+use super::norm;
+use crate::isa::Level;
+
+const ZEROS: [f32; LANES] = [0.0; LANES];
 
 /// Where the rows of every head lie: element `[head, r, c]` at `starts[head] + r·row + c·column`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,21 +57,10 @@ impl Attention {
     }
 }
 
-kernel! {
-    /// All heads. `mask` is empty when there is none; `room` has [`Attention::room`] floats.
-    attention = attention_body(
-        a: &Attention,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        mask: &[f32],
-        room: &mut [f32],
-        y: &mut [f32],
-    )
-}
-
-#[inline(always)]
-fn attention_body<const F: bool>(
+/// All heads. `mask` is empty when there is none; `room` has [`Attention::room`] floats.
+#[allow(clippy::too_many_arguments)] // Five matrices.
+pub(crate) fn attention(
+    level: Level,
     a: &Attention,
     q: &[f32],
     k: &[f32],
@@ -82,17 +73,16 @@ fn attention_body<const F: bool>(
     let (keys, room) = room.split_at_mut(packed_len(a.width, a.keys));
     let (values, scores) = room.split_at_mut(packed_len(a.keys, a.value_width));
     let (mut packed_k, mut packed_v) = (None, None);
-    let mut tile: Tile = [[0.0; LANES]; ROWS];
     for head in 0..a.heads() {
         // Heads of one group share keys and values.
         let start = a.k.starts[head];
         if packed_k != Some(start) {
-            pack(&k[start..], a.k.column, a.k.row, a.width, a.keys, keys);
+            pack(&k[start..], a.k.column, a.k.row, a.width, a.keys, a.scale, keys);
             packed_k = Some(start);
         }
         let start = a.v.starts[head];
         if packed_v != Some(start) {
-            pack(&v[start..], a.v.row, 1, a.keys, a.value_width, values);
+            pack(&v[start..], a.v.row, 1, a.keys, a.value_width, 1.0, values);
             packed_v = Some(start);
         }
         let (q, y) = (&q[a.q.starts[head]..], &mut y[a.y.starts[head]..]);
@@ -104,28 +94,28 @@ fn attention_body<const F: bool>(
                 let (_, lanes) = panel_width(first, a.keys);
                 let (panel, rest) = panels.split_at(a.width * lanes);
                 panels = rest;
-                products::<F>(count, lanes, &q[done * a.q.row..], a.q.row, panel, &mut tile);
-                for (i, row) in tile[..count].iter().enumerate() {
-                    store(&row.map(|s| s * a.scale), LANES, &mut scores[i * line + first..]);
-                }
+                let (q, scores) = (&q[done * a.q.row..], &mut scores[first..]);
+                products(level, count, lanes, q, a.q.row, panel, &ZEROS, scores, line);
             }
             let mut shares = [0.0; ROWS];
             for (i, share) in shares[..count].iter_mut().enumerate() {
                 let row = &mut scores[i * line..i * line + a.keys];
-                if let Some(m) = &a.mask {
-                    let from = m.starts[head] + (done + i) * m.row;
-                    row.iter_mut().zip(&mask[from..from + a.keys]).for_each(|(s, m)| *s += m);
-                }
-                *share = softmax_row::<F>(row);
+                let from = a.mask.as_ref().map_or(0, |m| m.starts[head] + (done + i) * m.row);
+                let mask = if a.mask.is_some() { &mask[from..from + a.keys] } else { &[] };
+                norm::shares(level, row, mask, share);
             }
             let mut panels = &*values;
+            let mut near = [0.0; ROWS * LANES];
             for first in (0..a.value_width).step_by(LANES) {
                 let (width, lanes) = panel_width(first, a.value_width);
                 let (panel, rest) = panels.split_at(a.keys * lanes);
                 panels = rest;
-                products::<F>(count, lanes, scores, line, panel, &mut tile);
-                for (i, (row, share)) in tile[..count].iter().zip(shares).enumerate() {
-                    store(&row.map(|s| s * share), width, &mut y[(done + i) * a.y.row + first..]);
+                products(level, count, lanes, scores, line, panel, &ZEROS, &mut near, LANES);
+                for (i, (row, share)) in near.chunks_exact(LANES).zip(&shares[..count]).enumerate() {
+                    let from = (done + i) * a.y.row + first;
+                    for (y, x) in y[from..from + width].iter_mut().zip(row) {
+                        *y = x * share;
+                    }
                 }
             }
             done += count;

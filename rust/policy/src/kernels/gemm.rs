@@ -4,8 +4,8 @@
 //! to six rows by one panel stay in registers while `k` runs. Rows of the left side are read where they lie: packing
 //! them, or cutting `k` into blocks, was measured to gain nothing.
 
-use super::activation::map_body;
-use crate::isa::{fma, kernel};
+use super::activation::map;
+use crate::isa::{Level, fma, kernel};
 use crate::op::Unary;
 
 /// Columns of a panel.
@@ -13,11 +13,7 @@ pub(crate) const LANES: usize = 16;
 /// Most rows of a tile.
 pub(crate) const ROWS: usize = 6;
 
-/// Sums of up to six rows by one panel.
-pub(crate) type Tile = [[f32; LANES]; ROWS];
-
 /// Columns of the panel that starts at column `first` of `n`: how many are real, and how many it has.
-#[inline(always)]
 pub(crate) fn panel_width(first: usize, n: usize) -> (usize, usize) {
     let real = (n - first).min(LANES);
     (real, if real <= LANES / 2 { LANES / 2 } else { LANES })
@@ -29,14 +25,12 @@ pub(crate) fn packed_len(k: usize, n: usize) -> usize {
 }
 
 /// Rows of the next tile when `left` remain: even shares, because short tiles are slow.
-#[inline(always)]
 pub(crate) fn tile_rows(left: usize) -> usize {
     left.div_ceil(left.div_ceil(ROWS))
 }
 
-/// Packs the matrix whose element `[p, j]` is `w[p·row + j·column]` into panels that fill `out`.
-#[inline(always)]
-pub(crate) fn pack(w: &[f32], row: usize, column: usize, k: usize, n: usize, out: &mut [f32]) {
+/// Packs the matrix whose element `[p, j]` is `scale·w[p·row + j·column]` into panels that fill `out`.
+pub(crate) fn pack(w: &[f32], row: usize, column: usize, k: usize, n: usize, scale: f32, out: &mut [f32]) {
     let mut out = out;
     for first in (0..n).step_by(LANES) {
         let (real, lanes) = panel_width(first, n);
@@ -49,26 +43,30 @@ pub(crate) fn pack(w: &[f32], row: usize, column: usize, k: usize, n: usize, out
         if column == 1 && real == LANES {
             let (lines, _) = panel.as_chunks_mut::<LANES>();
             for (p, line) in lines.iter_mut().enumerate() {
-                line.copy_from_slice(&w[p * row..p * row + LANES]);
+                for (to, from) in line.iter_mut().zip(&w[p * row..p * row + LANES]) {
+                    *to = from * scale;
+                }
             }
         } else {
             for l in 0..real {
                 let w = &w[l * column..];
                 for (p, line) in panel.chunks_exact_mut(lanes).enumerate() {
-                    line[l] = w[p * row];
+                    line[l] = w[p * row] * scale;
                 }
             }
         }
     }
 }
 
-/// Products of `R` rows of `x`, `stride` apart, with a panel of `N` columns, `U` inputs at a time.
+/// `start + x·panel` for `R` rows of `x`, `stride` apart, and a panel of `N` columns, `U` inputs at a time.
 #[inline(always)]
 fn tile<const F: bool, const R: usize, const N: usize, const U: usize>(
     x: &[f32],
     stride: usize,
     panel: &[f32],
-    out: &mut Tile,
+    start: &[f32; LANES],
+    y: &mut [f32],
+    line: usize,
 ) {
     let (panel, _) = panel.as_chunks::<N>();
     let (blocks, tail) = panel.as_chunks::<U>();
@@ -76,6 +74,9 @@ fn tile<const F: bool, const R: usize, const N: usize, const U: usize>(
     let parts = rows.map(|r| r.as_chunks::<U>());
     let heads: [&[[f32; U]]; R] = std::array::from_fn(|i| &parts[i].0[..blocks.len()]);
     let mut acc = [[[0.0f32; N]; R]; U];
+    for row in &mut acc[0] {
+        row.copy_from_slice(&start[..N]);
+    }
     for (p, block) in blocks.iter().enumerate() {
         for u in 0..U {
             for i in 0..R {
@@ -87,67 +88,73 @@ fn tile<const F: bool, const R: usize, const N: usize, const U: usize>(
         }
     }
     let tails: [&[f32]; R] = std::array::from_fn(|i| &parts[i].1[..tail.len()]);
-    for (p, line) in tail.iter().enumerate() {
+    for (p, row) in tail.iter().enumerate() {
         for i in 0..R {
             for l in 0..N {
-                acc[0][i][l] = fma::<F>(tails[i][p], line[l], acc[0][i][l]);
+                acc[0][i][l] = fma::<F>(tails[i][p], row[l], acc[0][i][l]);
             }
         }
     }
     for i in 0..R {
+        let y = &mut y[i * line..i * line + N];
         for l in 0..N {
             let mut sum = acc[0][i][l];
             for part in &acc[1..] {
                 sum += part[i][l];
             }
-            out[i][l] = sum;
+            y[l] = sum;
         }
     }
 }
 
-/// Products of `rows` rows of `x`, `stride` apart, with a panel of `lanes` columns. Few rows or columns leave room for
-/// more sums, so that the additions of one do not wait for each other.
+kernel! {
+    /// `start + x·panel` for up to six rows of `x`, `stride` apart, written `line` apart; the panel has 16 or 8 columns,
+    /// `lanes`. Few rows or columns leave room for more sums, so that the additions of one do not wait for each other.
+    #[allow(clippy::too_many_arguments)] // Two strided matrices and a panel.
+    products = products_body(
+        rows: usize,
+        lanes: usize,
+        x: &[f32],
+        stride: usize,
+        panel: &[f32],
+        start: &[f32; LANES],
+        y: &mut [f32],
+        line: usize,
+    )
+}
+
 #[inline(always)]
-pub(crate) fn products<const F: bool>(
+#[allow(clippy::too_many_arguments)] // Two strided matrices and a panel.
+fn products_body<const F: bool>(
     rows: usize,
     lanes: usize,
     x: &[f32],
     stride: usize,
     panel: &[f32],
-    out: &mut Tile,
+    start: &[f32; LANES],
+    y: &mut [f32],
+    line: usize,
 ) {
     match (lanes, rows) {
-        (LANES, 6) => tile::<F, 6, 16, 1>(x, stride, panel, out),
-        (LANES, 5) => tile::<F, 5, 16, 1>(x, stride, panel, out),
-        (LANES, 4) => tile::<F, 4, 16, 1>(x, stride, panel, out),
-        (LANES, 3) => tile::<F, 3, 16, 2>(x, stride, panel, out),
-        (LANES, 2) => tile::<F, 2, 16, 2>(x, stride, panel, out),
-        (LANES, _) => tile::<F, 1, 16, 4>(x, stride, panel, out),
-        (_, 6) => tile::<F, 6, 8, 2>(x, stride, panel, out),
-        (_, 5) => tile::<F, 5, 8, 2>(x, stride, panel, out),
-        (_, 4) => tile::<F, 4, 8, 2>(x, stride, panel, out),
-        (_, 3) => tile::<F, 3, 8, 4>(x, stride, panel, out),
-        (_, 2) => tile::<F, 2, 8, 4>(x, stride, panel, out),
-        _ => tile::<F, 1, 8, 8>(x, stride, panel, out),
+        (LANES, 6) => tile::<F, 6, 16, 1>(x, stride, panel, start, y, line),
+        (LANES, 5) => tile::<F, 5, 16, 1>(x, stride, panel, start, y, line),
+        (LANES, 4) => tile::<F, 4, 16, 1>(x, stride, panel, start, y, line),
+        (LANES, 3) => tile::<F, 3, 16, 2>(x, stride, panel, start, y, line),
+        (LANES, 2) => tile::<F, 2, 16, 2>(x, stride, panel, start, y, line),
+        (LANES, _) => tile::<F, 1, 16, 4>(x, stride, panel, start, y, line),
+        (_, 6) => tile::<F, 6, 8, 2>(x, stride, panel, start, y, line),
+        (_, 5) => tile::<F, 5, 8, 2>(x, stride, panel, start, y, line),
+        (_, 4) => tile::<F, 4, 8, 2>(x, stride, panel, start, y, line),
+        (_, 3) => tile::<F, 3, 8, 4>(x, stride, panel, start, y, line),
+        (_, 2) => tile::<F, 2, 8, 4>(x, stride, panel, start, y, line),
+        _ => tile::<F, 1, 8, 8>(x, stride, panel, start, y, line),
     }
 }
 
-/// Writes the first `width` columns of a tile's row.
-#[inline(always)]
-pub(crate) fn store(row: &[f32; LANES], width: usize, y: &mut [f32]) {
-    match y.first_chunk_mut::<LANES>() {
-        Some(y) if width == LANES => *y = *row,
-        _ => y[..width].copy_from_slice(&row[..width]),
-    }
-}
-
-kernel! {
-    /// `y = act(x·W + bias)` for `x` `[rows, k]` and `y` `[rows, n]`; `w` as [`pack`] made it, an empty `bias` is zeros.
-    gemm = gemm_body(x: &[f32], w: &[f32], bias: &[f32], act: Option<Unary>, k: usize, n: usize, y: &mut [f32])
-}
-
-#[inline(always)]
-fn gemm_body<const F: bool>(
+/// `y = act(x·W + bias)` for `x` `[rows, k]` and `y` `[rows, n]`; `w` as [`pack`] made it, an empty `bias` is zeros.
+#[allow(clippy::too_many_arguments)] // Three matrices, a row, and what says how they fit.
+pub(crate) fn gemm(
+    level: Level,
     x: &[f32],
     w: &[f32],
     bias: &[f32],
@@ -158,52 +165,42 @@ fn gemm_body<const F: bool>(
 ) {
     let rows = y.len() / n;
     let mut w = w;
-    let mut tile: Tile = [[0.0; LANES]; ROWS];
+    // For activations, and for columns that are narrower than their panel.
+    let mut near = [0.0; ROWS * LANES];
     for first in (0..n).step_by(LANES) {
         let (width, lanes) = panel_width(first, n);
         let (panel, rest) = w.split_at(k * lanes);
         w = rest;
-        let mut biases = [0.0; LANES];
+        let mut start = [0.0; LANES];
         if !bias.is_empty() {
-            biases[..width].copy_from_slice(&bias[first..first + width]);
+            start[..width].copy_from_slice(&bias[first..first + width]);
         }
         let mut done = 0;
         while done < rows {
             let count = tile_rows(rows - done);
-            products::<F>(count, lanes, &x[done * k..], k, panel, &mut tile);
-            let tile = &mut tile[..count];
-            for row in tile.iter_mut() {
-                for l in 0..LANES {
-                    row[l] += biases[l];
-                }
-            }
-            if let Some(f) = act {
-                map_body::<F>(f, tile.as_flattened_mut());
-            }
-            for (i, row) in tile.iter().enumerate() {
-                store(row, width, &mut y[(done + i) * n + first..]);
-            }
+            let (x, y) = (&x[done * k..], &mut y[done * n + first..]);
             done += count;
+            if act.is_none() && width == lanes {
+                products(level, count, lanes, x, k, panel, &start, y, n);
+                continue;
+            }
+            let near = &mut near[..count * LANES];
+            products(level, count, lanes, x, k, panel, &start, near, LANES);
+            if let Some(f) = act {
+                map(level, f, near);
+            }
+            for (i, row) in near.chunks_exact(LANES).enumerate() {
+                y[i * n..i * n + width].copy_from_slice(&row[..width]);
+            }
         }
     }
 }
 
-kernel! {
-    /// One product for each pair of starts in `batches`: `x` `[rows, k]` from the first, `b` `[k, n]` from the second;
-    /// the results follow each other in `y`. `room` holds the packed right side.
-    matmul = matmul_body(
-        batches: &[(usize, usize)],
-        x: &[f32],
-        b: &[f32],
-        k: usize,
-        n: usize,
-        room: &mut [f32],
-        y: &mut [f32],
-    )
-}
-
-#[inline(always)]
-fn matmul_body<const F: bool>(
+/// One product for each pair of starts in `batches`: `x` `[rows, k]` from the first, `b` `[k, n]` from the second; the
+/// results follow each other in `y`. `room` holds the packed right side.
+#[allow(clippy::too_many_arguments)] // Three matrices, and what says how they fit.
+pub(crate) fn matmul(
+    level: Level,
     batches: &[(usize, usize)],
     x: &[f32],
     b: &[f32],
@@ -216,9 +213,9 @@ fn matmul_body<const F: bool>(
     let mut packed = None;
     for (&(from, right), y) in batches.iter().zip(y.chunks_exact_mut(size)) {
         if packed != Some(right) {
-            pack(&b[right..], n, 1, k, n, room);
+            pack(&b[right..], n, 1, k, n, 1.0, room);
             packed = Some(right);
         }
-        gemm_body::<F>(&x[from..], room, &[], None, k, n, y);
+        gemm(level, &x[from..], room, &[], None, k, n, y);
     }
 }

@@ -20,6 +20,11 @@ kernel! {
 }
 
 kernel! {
+    /// One row of scores: adds `mask` if it is not empty, and leaves shares that still are to be multiplied by `share`.
+    shares = shares_body(row: &mut [f32], mask: &[f32], share: &mut f32)
+}
+
+kernel! {
     /// Rows of `width` elements of `x` to one number each.
     reduce = reduce_body(kind: Reduction, width: usize, x: &[f32], y: &mut [f32])
 }
@@ -92,6 +97,12 @@ fn softmax_body<const F: bool>(y: &mut [f32], width: usize, log: bool) {
     }
 }
 
+#[inline(always)]
+fn shares_body<const F: bool>(row: &mut [f32], mask: &[f32], share: &mut f32) {
+    row.iter_mut().zip(mask).for_each(|(s, m)| *s += m);
+    *share = softmax_row::<F>(row);
+}
+
 /// The largest element that is not NaN, −∞ when there is none.
 #[inline(always)]
 fn largest(x: &[f32]) -> f32 {
@@ -108,7 +119,7 @@ fn largest(x: &[f32]) -> f32 {
 /// Puts `exp(x − max)` in the place of every element; gives what they are to be multiplied by, one over their sum. A row
 /// of −∞, where a mask leaves nothing, becomes zeros; NaN stays NaN.
 #[inline(always)]
-pub(super) fn softmax_row<const F: bool>(row: &mut [f32]) -> f32 {
+fn softmax_row<const F: bool>(row: &mut [f32]) -> f32 {
     let top = largest(row);
     if top == f32::NEG_INFINITY && row.iter().all(|&x| x == f32::NEG_INFINITY) {
         row.fill(0.0);

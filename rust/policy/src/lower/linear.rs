@@ -123,14 +123,6 @@ fn product(b: &mut Builder<'_>, cx: &Cx<'_>, x: ValueId, y: ValueId) -> Result<V
     if other[other.len() - 2] != k || m * k * n == 0 {
         return Err(cx.bad_shape(format!("{:?} times {:?}", b.shape(x), b.shape(y))));
     }
-    // Rows of all batches go through one right side together.
-    let flat = other.len() > 2 || own.len() > 2;
-    let rows = own.iter().product::<usize>() / k;
-    let shared = other[..other.len() - 2].iter().all(|&d| d == 1) && other.len() <= own.len();
-    if flat && shared && rows <= b.limits.dimension {
-        own = vec![rows, k];
-        other = vec![k, n];
-    }
     let left = view(b, cx, x, own.clone())?;
     let right = view(b, cx, y, other.clone())?;
     let mut shape = broadcast(cx, &batch_of(&own), &batch_of(&other))?;

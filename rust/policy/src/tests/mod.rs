@@ -4,3 +4,4 @@ mod operators;
 mod properties;
 mod refusals;
 mod stateful;
+mod tokens;
