@@ -18,7 +18,7 @@ pub(crate) fn check(graph: &Graph) -> Result<(), GraphError> {
     }
     for (id, value) in graph.values.iter().enumerate().filter(|(id, _)| read[*id]) {
         let Some(t) = &value.constant else { continue };
-        let bad = |x: &f64| !x.is_finite() && !(safe[id] && *x == f64::NEG_INFINITY);
+        let bad = |x: &f64| !(x.is_finite() || safe[id] && *x == f64::NEG_INFINITY);
         if let Some(index) = t.data.iter().position(bad) {
             return Err(GraphError::NonFinite { tensor: value.name.clone(), index, value: t.data[index] });
         }

@@ -3,11 +3,9 @@
 //! Keys and values of a head are packed once in a call. Six queries at a time get their scores, the softmax runs over
 //! these rows while they are near, and only the result is divided by the sums: no matrix of all scores exists.
 
-use super::gemm::{LANES, ROWS, pack, packed_len, panel_width, products, tile_rows};
+use super::gemm::{Ends, LANES, ROWS, pack, packed_len, panel_width, products, tile_rows};
 use super::norm;
 use crate::isa::Level;
-
-const ZEROS: [f32; LANES] = [0.0; LANES];
 
 /// Where the rows of every head lie: element `[head, r, c]` at `starts[head] + r·row + c·column`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,11 +93,13 @@ pub(crate) fn attention(
                 let (panel, rest) = panels.split_at(a.width * lanes);
                 panels = rest;
                 let (q, scores) = (&q[done * a.q.row..], &mut scores[first..]);
-                products(level, count, lanes, q, a.q.row, panel, &ZEROS, scores, line);
+                products(level, count, lanes, q, a.q.row, panel, &Ends::PLAIN, scores, line);
             }
             let mut shares = [0.0; ROWS];
             for (i, share) in shares[..count].iter_mut().enumerate() {
-                let row = &mut scores[i * line..i * line + a.keys];
+                // Whole panels are faster, and -∞ has no share.
+                let row = &mut scores[i * line..(i + 1) * line];
+                row[a.keys..].fill(f32::NEG_INFINITY);
                 let from = a.mask.as_ref().map_or(0, |m| m.starts[head] + (done + i) * m.row);
                 let mask = if a.mask.is_some() { &mask[from..from + a.keys] } else { &[] };
                 norm::shares(level, row, mask, share);
@@ -110,7 +110,7 @@ pub(crate) fn attention(
                 let (width, lanes) = panel_width(first, a.value_width);
                 let (panel, rest) = panels.split_at(a.keys * lanes);
                 panels = rest;
-                products(level, count, lanes, scores, line, panel, &ZEROS, &mut near, LANES);
+                products(level, count, lanes, scores, line, panel, &Ends::PLAIN, &mut near, LANES);
                 for (i, (row, share)) in near.chunks_exact(LANES).zip(&shares[..count]).enumerate() {
                     let from = (done + i) * a.y.row + first;
                     for (y, x) in y[from..from + width].iter_mut().zip(row) {

@@ -13,6 +13,17 @@ pub(crate) const LANES: usize = 16;
 /// Most rows of a tile.
 pub(crate) const ROWS: usize = 6;
 
+/// What the sums of a tile start from, and what they do not fall below: a bias, and the activation that costs nothing.
+pub(crate) struct Ends {
+    pub(crate) start: [f32; LANES],
+    pub(crate) low: f32,
+}
+
+impl Ends {
+    /// The sums as they are.
+    pub(crate) const PLAIN: Self = Self { start: [0.0; LANES], low: f32::NEG_INFINITY };
+}
+
 /// Columns of the panel that starts at column `first` of `n`: how many are real, and how many it has.
 pub(crate) fn panel_width(first: usize, n: usize) -> (usize, usize) {
     let real = (n - first).min(LANES);
@@ -58,13 +69,13 @@ pub(crate) fn pack(w: &[f32], row: usize, column: usize, k: usize, n: usize, sca
     }
 }
 
-/// `start + x·panel` for `R` rows of `x`, `stride` apart, and a panel of `N` columns, `U` inputs at a time.
+/// `max(start + x·panel, low)` for `R` rows of `x`, `stride` apart, and a panel of `N` columns, `U` inputs at a time.
 #[inline(always)]
 fn tile<const F: bool, const R: usize, const N: usize, const U: usize>(
     x: &[f32],
     stride: usize,
     panel: &[f32],
-    start: &[f32; LANES],
+    ends: &Ends,
     y: &mut [f32],
     line: usize,
 ) {
@@ -75,7 +86,7 @@ fn tile<const F: bool, const R: usize, const N: usize, const U: usize>(
     let heads: [&[[f32; U]]; R] = std::array::from_fn(|i| &parts[i].0[..blocks.len()]);
     let mut acc = [[[0.0f32; N]; R]; U];
     for row in &mut acc[0] {
-        row.copy_from_slice(&start[..N]);
+        row.copy_from_slice(&ends.start[..N]);
     }
     for (p, block) in blocks.iter().enumerate() {
         for u in 0..U {
@@ -102,14 +113,14 @@ fn tile<const F: bool, const R: usize, const N: usize, const U: usize>(
             for part in &acc[1..] {
                 sum += part[i][l];
             }
-            y[l] = sum;
+            y[l] = if sum < ends.low { ends.low } else { sum };
         }
     }
 }
 
 kernel! {
-    /// `start + x·panel` for up to six rows of `x`, `stride` apart, written `line` apart; the panel has 16 or 8 columns,
-    /// `lanes`. Few rows or columns leave room for more sums, so that the additions of one do not wait for each other.
+    /// `max(start + x·panel, low)` for up to six rows of `x`, `stride` apart, written `line` apart; the panel has `lanes`
+    /// columns, 16 or 8. Few rows or columns leave room for more sums, so that the additions of one do not wait for each other.
     #[allow(clippy::too_many_arguments)] // Two strided matrices and a panel.
     products = products_body(
         rows: usize,
@@ -117,7 +128,7 @@ kernel! {
         x: &[f32],
         stride: usize,
         panel: &[f32],
-        start: &[f32; LANES],
+        ends: &Ends,
         y: &mut [f32],
         line: usize,
     )
@@ -131,23 +142,23 @@ fn products_body<const F: bool>(
     x: &[f32],
     stride: usize,
     panel: &[f32],
-    start: &[f32; LANES],
+    ends: &Ends,
     y: &mut [f32],
     line: usize,
 ) {
     match (lanes, rows) {
-        (LANES, 6) => tile::<F, 6, 16, 1>(x, stride, panel, start, y, line),
-        (LANES, 5) => tile::<F, 5, 16, 1>(x, stride, panel, start, y, line),
-        (LANES, 4) => tile::<F, 4, 16, 1>(x, stride, panel, start, y, line),
-        (LANES, 3) => tile::<F, 3, 16, 2>(x, stride, panel, start, y, line),
-        (LANES, 2) => tile::<F, 2, 16, 2>(x, stride, panel, start, y, line),
-        (LANES, _) => tile::<F, 1, 16, 4>(x, stride, panel, start, y, line),
-        (_, 6) => tile::<F, 6, 8, 2>(x, stride, panel, start, y, line),
-        (_, 5) => tile::<F, 5, 8, 2>(x, stride, panel, start, y, line),
-        (_, 4) => tile::<F, 4, 8, 2>(x, stride, panel, start, y, line),
-        (_, 3) => tile::<F, 3, 8, 4>(x, stride, panel, start, y, line),
-        (_, 2) => tile::<F, 2, 8, 4>(x, stride, panel, start, y, line),
-        _ => tile::<F, 1, 8, 8>(x, stride, panel, start, y, line),
+        (LANES, 6) => tile::<F, 6, 16, 1>(x, stride, panel, ends, y, line),
+        (LANES, 5) => tile::<F, 5, 16, 1>(x, stride, panel, ends, y, line),
+        (LANES, 4) => tile::<F, 4, 16, 1>(x, stride, panel, ends, y, line),
+        (LANES, 3) => tile::<F, 3, 16, 2>(x, stride, panel, ends, y, line),
+        (LANES, 2) => tile::<F, 2, 16, 2>(x, stride, panel, ends, y, line),
+        (LANES, _) => tile::<F, 1, 16, 4>(x, stride, panel, ends, y, line),
+        (_, 6) => tile::<F, 6, 8, 2>(x, stride, panel, ends, y, line),
+        (_, 5) => tile::<F, 5, 8, 2>(x, stride, panel, ends, y, line),
+        (_, 4) => tile::<F, 4, 8, 2>(x, stride, panel, ends, y, line),
+        (_, 3) => tile::<F, 3, 8, 4>(x, stride, panel, ends, y, line),
+        (_, 2) => tile::<F, 2, 8, 4>(x, stride, panel, ends, y, line),
+        _ => tile::<F, 1, 8, 8>(x, stride, panel, ends, y, line),
     }
 }
 
@@ -164,6 +175,10 @@ pub(crate) fn gemm(
     y: &mut [f32],
 ) {
     let rows = y.len() / n;
+    let (low, act) = match act {
+        Some(Unary::Relu) => (0.0, None),
+        other => (f32::NEG_INFINITY, other),
+    };
     let mut w = w;
     // For activations, and for columns that are narrower than their panel.
     let mut near = [0.0; ROWS * LANES];
@@ -171,9 +186,9 @@ pub(crate) fn gemm(
         let (width, lanes) = panel_width(first, n);
         let (panel, rest) = w.split_at(k * lanes);
         w = rest;
-        let mut start = [0.0; LANES];
+        let mut ends = Ends { low, ..Ends::PLAIN };
         if !bias.is_empty() {
-            start[..width].copy_from_slice(&bias[first..first + width]);
+            ends.start[..width].copy_from_slice(&bias[first..first + width]);
         }
         let mut done = 0;
         while done < rows {
@@ -181,11 +196,11 @@ pub(crate) fn gemm(
             let (x, y) = (&x[done * k..], &mut y[done * n + first..]);
             done += count;
             if act.is_none() && width == lanes {
-                products(level, count, lanes, x, k, panel, &start, y, n);
+                products(level, count, lanes, x, k, panel, &ends, y, n);
                 continue;
             }
             let near = &mut near[..count * LANES];
-            products(level, count, lanes, x, k, panel, &start, near, LANES);
+            products(level, count, lanes, x, k, panel, &ends, near, LANES);
             if let Some(f) = act {
                 map(level, f, near);
             }

@@ -29,7 +29,7 @@ kernel! {
     reduce = reduce_body(kind: Reduction, width: usize, x: &[f32], y: &mut [f32])
 }
 
-/// Sums or maxima that run side by side, so that the steps of one do not wait for each other.
+/// Sums that run side by side, so that the steps of one do not wait for each other.
 const LANES: usize = 32;
 
 /// Σ f(x), in many lanes: fast, and more exact than one long sum.
@@ -48,12 +48,10 @@ fn sum<const F: bool>(x: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
             acc[l] = f(block[l], acc[l]);
         }
     }
-    let mut half = LANES / 2;
-    while half > 0 {
+    for half in [16, 8, 4, 2, 1] {
         for l in 0..half {
             acc[l] += acc[l + half];
         }
-        half /= 2;
     }
     rest.iter().fold(acc[0], |a, &x| f(x, a))
 }
@@ -106,14 +104,20 @@ fn shares_body<const F: bool>(row: &mut [f32], mask: &[f32], share: &mut f32) {
 /// The largest element that is not NaN, −∞ when there is none.
 #[inline(always)]
 fn largest(x: &[f32]) -> f32 {
-    let (blocks, rest) = x.as_chunks::<LANES>();
-    let mut acc = [f32::NEG_INFINITY; LANES];
+    let pick = |a: f32, x: f32| if x > a { x } else { a };
+    let (blocks, rest) = x.as_chunks::<16>();
+    let mut acc = [f32::NEG_INFINITY; 16];
     for block in blocks {
-        for l in 0..LANES {
-            acc[l] = if block[l] > acc[l] { block[l] } else { acc[l] };
+        for l in 0..16 {
+            acc[l] = pick(acc[l], block[l]);
         }
     }
-    acc.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &x| if x > a { x } else { a })
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            acc[l] = pick(acc[l], acc[l + half]);
+        }
+    }
+    rest.iter().fold(acc[0], |a, &x| pick(a, x))
 }
 
 /// Puts `exp(x − max)` in the place of every element; gives what they are to be multiplied by, one over their sum. A row

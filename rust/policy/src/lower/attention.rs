@@ -55,11 +55,13 @@ fn attention(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     let q = Blocks::of(b, cx, 0, "q_num_heads")?;
     let k = Blocks::of(b, cx, 1, "kv_num_heads")?;
     let v = Blocks::of(b, cx, 2, "kv_num_heads")?;
-    let fits = [k.batch, v.batch] == [q.batch; 2]
+    let some = [&q, &k, &v].iter().all(|o| o.batch * o.heads * o.rows * o.width > 0);
+    let fits = some
+        && [k.batch, v.batch] == [q.batch; 2]
         && k.heads == v.heads
         && k.rows == v.rows
         && k.width == q.width
-        && q.heads.is_multiple_of(k.heads.max(1));
+        && q.heads.is_multiple_of(k.heads);
     if !fits {
         let shapes = [0, 1, 2].map(|i| cx.optional(i).map_or(vec![], |id| b.shape(id).to_vec()));
         return Err(cx.bad_shape(format!("queries, keys and values {shapes:?} do not fit")));
@@ -77,6 +79,8 @@ fn attention(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     }
     // It concerns an output that is not computed.
     cx.int("qk_matmul_output_mode", 0);
+    // Every head has its places listed.
+    b.spend(&cx.name, 8 * q.batch * q.heads)?;
     let scale = cx.float("scale", 1.0 / (q.width as f32).sqrt())?;
     let causal = cx.int("is_causal", 0) != 0;
     let mask = mask(b, cx, [q.batch, q.heads, q.rows, k.rows], causal)?;

@@ -126,6 +126,8 @@ fn product(b: &mut Builder<'_>, cx: &Cx<'_>, x: ValueId, y: ValueId) -> Result<V
     let left = view(b, cx, x, own.clone())?;
     let right = view(b, cx, y, other.clone())?;
     let mut shape = broadcast(cx, &batch_of(&own), &batch_of(&other))?;
+    // Every product has its places listed.
+    b.spend(&cx.name, shape.iter().fold(8, |n: usize, &d| n.saturating_mul(d)))?;
     shape.extend([own[own.len() - 2], n]);
     let out = b.emit(&cx.name, Op::MatMul, &[left, right], DType::F32, shape)?;
     let mut shape = broadcast(cx, &batch_of(b.shape(x)), &batch_of(b.shape(y)))?;

@@ -236,6 +236,12 @@ fn what_attention_does_not_do_is_refused() {
         "{}",
         short.error()
     );
+    let none = m().floats("k", &[1, 0, 3, 4], &[]).node("Attention", "x k k -> y", vec![]);
+    assert!(none.error().contains("do not fit"), "{}", none.error());
+    let many = Model::new(23, &[65_536, 64, 1, 1]).node("Attention", "x x x -> y", vec![]);
+    assert!(many.error().contains("loading the graph takes more than"), "{}", many.error());
+    let many = Model::new(18, &[65_536, 64, 1, 1]).node("MatMul", "x x -> y", vec![]);
+    assert!(many.error().contains("loading the graph takes more than"), "{}", many.error());
     let heads = Model::new(23, &[1, 3, 4]).node("Attention", "x x x -> y", vec![int("q_num_heads", 3)]);
     assert!(heads.error().contains("q_num_heads: 3 for the operand [1, 3, 4]"), "{}", heads.error());
     let product = Model::new(18, &[2, 3]).node("MatMul", "x x -> y", vec![]);
