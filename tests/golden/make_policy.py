@@ -90,6 +90,67 @@ class Sequence(nn.Module):
         return self.basis @ self.net(x).reshape(-1, self.rows, self.action)
 
 
+class Tokens(nn.Module):
+    """A network on `[1, tokens, width]`, from and to flat rows."""
+
+    def __init__(self, net: nn.Module, tokens: int, width: int) -> None:
+        super().__init__()
+        self.net, self.tokens, self.width = net, tokens, width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x.reshape(-1, self.tokens, self.width)).flatten(1)
+
+
+class MultiHead(nn.Module):
+    """torch's own attention, over the tokens alone or from the first four of them to all."""
+
+    def __init__(self, width: int, heads: int, *, weights: bool = False, cross: bool = False) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.weights, self.cross = weights, cross
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attention(x[:, :4] if self.cross else x, x, x, need_weights=self.weights)[0]
+
+
+class Written(nn.Module):
+    """Attention as people write it themselves."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, t, d = x.shape
+        q, k, v = (f(x).view(b, t, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
+        shares = ((q @ k.transpose(-2, -1)) / math.sqrt(d // self.heads)).softmax(-1)
+        return self.out((shares @ v).transpose(1, 2).reshape(b, t, d))
+
+
+class DotProduct(nn.Module):
+    """torch's function, with two query heads; the second row of the mask forbids everything."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        allowed = torch.rand(7, 7) < 0.6
+        allowed[1] = False
+        self.register_buffer("allowed", allowed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (p.unflatten(-1, (2, 4)).transpose(1, 2) for p in x.split(8, dim=-1))
+        scaled = nn.functional.scaled_dot_product_attention
+        match self.kind:
+            case "mask":
+                y = scaled(q, k, v, attn_mask=self.allowed, scale=0.3)
+            case "causal":
+                y = scaled(q, k, v, is_causal=True)
+            case _:
+                y = scaled(q, k[:, :1], v[:, :1], enable_gqa=True)
+        return y.transpose(1, 2).flatten(2)
+
+
 def mlp(activation: type[nn.Module], *, norm: bool = False) -> nn.Sequential:
     """16-32-32-6, with a normaliser in front and LayerNorm inside if asked for."""
     layers: list[nn.Module] = [Normalizer(16)] if norm else []
@@ -107,6 +168,7 @@ def write(
     *,
     opset: int = 18,
     dynamo: bool = True,
+    runs: int = RUNS,
 ) -> None:
     """Exports one network and records what onnxruntime computes."""
     path = OUT / f"{name}.onnx"
@@ -131,11 +193,11 @@ def write(
     onnx.checker.check_model(model)
     onnx.save_model(model, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    runs = []
-    for _ in range(RUNS):
+    recorded = []
+    for _ in range(runs):
         feed = {n: torch.randn(a.shape).numpy() * 2 for n, a in zip(inputs, args, strict=True)}
-        runs.append((feed, dict(zip(outputs, session.run(outputs, feed), strict=True))))
-    flat = [{n: [float(v) for v in np.ravel(x)] for n, x in part.items()} for run in runs for part in run]
+        recorded.append((feed, dict(zip(outputs, session.run(outputs, feed), strict=True))))
+    flat = [{n: [float(v) for v in np.ravel(x)] for n, x in part.items()} for run in recorded for part in run]
     record = {"opset": opset, "inputs": flat[0::2], "outputs": flat[1::2]}
     (OUT / f"{name}.json").write_text(json.dumps(record) + "\n")
     size = path.stat().st_size
@@ -171,6 +233,26 @@ def main() -> None:
     write("lazy_init", init, (row(1, 16),), ["obs"], ["h"])
     write("lazy_step", Step(6, 24), (row(1, 6), row(1, 24)), ["previous", "h_in"], ["action", "h"])
     write("open", Sequence(16, 8, 6), (row(1, 16),), ["obs"], ["actions"])
+    torch.manual_seed(1)
+    encoder = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True, norm_first=True)
+    # torch's older exporter cannot export the encoder layer (is_causal becomes a tensor), nor grouped heads.
+    attention: list[tuple[str, nn.Module, int, list[int]]] = [
+        ("encoder", encoder, 16, [18, 20, 23]),
+        ("multihead", MultiHead(16, 2), 16, [17, 18, 20, 23]),
+        ("weights", MultiHead(16, 2, weights=True), 16, [17, 18, 23]),
+        ("cross", MultiHead(16, 2, cross=True), 16, [17, 18, 23]),
+        ("written", Written(16, 2), 16, [17, 18, 23]),
+        ("mask", DotProduct("mask"), 24, [17, 18, 20, 23]),
+        ("causal", DotProduct("causal"), 24, [18, 23]),
+        ("groups", DotProduct("groups"), 24, [18, 23]),
+    ]
+    for name, net, width, opsets in attention:
+        tokens = Tokens(net, 7, width)
+        for opset in opsets:
+            args = (row(1, 7 * width),)
+            write(
+                f"{name}_{opset}", tokens, args, ["obs"], ["action"], opset=opset, dynamo=opset > 17, runs=2
+            )
 
 
 if __name__ == "__main__":

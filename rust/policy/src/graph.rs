@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::eval;
+use crate::finite;
 use crate::limits::Limits;
 use crate::lower;
 use crate::onnx::{self, GraphProto, NodeProto, OnnxError, ValueInfoProto};
@@ -176,6 +177,7 @@ impl Graph {
             b.graph.output_names.push(output.name.clone());
         }
         b.graph.drop_dead();
+        finite::check(&b.graph)?;
         Ok(b.graph)
     }
 
@@ -315,7 +317,10 @@ impl Builder<'_> {
         onnx::within("operations", self.graph.nodes.len() + 1, self.limits.nodes)?;
         onnx::within("tensors", self.graph.values.len() + 1, 4 * self.limits.tensors)?;
         let work = match &op {
-            Op::Linear(_) => count.saturating_mul(self.shape(inputs[1])[0]),
+            Op::Linear(_) | Op::MatMul => {
+                count.saturating_mul(self.shape(inputs[0]).last().copied().unwrap_or(1))
+            }
+            Op::Attention(a) => a.macs(),
             _ => count + self.graph.values[inputs[0]].len(),
         };
         let constants: Option<Vec<_>> = inputs.iter().map(|&i| self.as_constant(i)).collect();
@@ -363,7 +368,7 @@ impl Builder<'_> {
     /// Emits a function of one number, with the input's shape.
     pub(crate) fn unary(&mut self, name: &str, f: Unary, x: ValueId) -> Result<ValueId, GraphError> {
         let (mut dtype, shape) = (self.dtype(x), self.shape(x).to_vec());
-        if matches!(f, Unary::Not | Unary::Truth) {
+        if matches!(f, Unary::Not | Unary::IsNan | Unary::Truth) {
             dtype = DType::Bool;
         }
         self.emit(name, Op::Unary(f), &[x], dtype, shape)

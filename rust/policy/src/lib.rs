@@ -63,6 +63,7 @@ mod archive;
 mod binding;
 pub mod bundle;
 mod eval;
+mod finite;
 mod fuse;
 mod graph;
 mod isa;

@@ -1,10 +1,16 @@
 //! What a graph computes once shapes are static and ONNX's spellings are gone: a handful of operations.
 
+use crate::kernels::attention::Attention;
+
 /// An operation. Inputs and the output stand in [`crate::graph::Node`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op {
     /// `y = act(x·W + b)` for every row of `x`; inputs `x`, `W` `[k, n]`, and `b` `[n]` if there is one.
     Linear(Option<Unary>),
+    /// `a·b` for matrices in the last two dimensions, those before them broadcast; nothing needs to be constant.
+    MatMul,
+    /// Inputs queries, keys, values and, where there is one, the constant mask that is added to the scores.
+    Attention(Box<Attention>),
     /// One number in, one out.
     Unary(Unary),
     /// Two numbers in, one out, with numpy's broadcasting.
@@ -53,6 +59,7 @@ pub(crate) enum Unary {
     Sign,
     Erf,
     Not,
+    IsNan,
     /// Not zero, as 0 or 1.
     Truth,
     Clip(f32, f32),

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use crate::eval;
 use crate::graph::{Graph, Node, ValueId};
 use crate::isa::Level;
+use crate::kernels::attention::Attention;
 use crate::kernels::elementwise::Repeat;
-use crate::kernels::{activation, elementwise, linear, norm, shape};
+use crate::kernels::{activation, attention, elementwise, gemm, linear, norm, shape};
 use crate::layout::Layout;
-use crate::memory::{Block, LINE, Span, split};
+use crate::memory::{Block, LINE, Span, split, split_two};
 use crate::op::{Binary, Op, Reduction, Run, Unary};
 
 /// Where an operand lies.
@@ -22,6 +24,9 @@ pub(crate) enum Source {
 pub(crate) enum Step {
     Copy { x: Source, y: Span },
     Linear { w: Span, bias: Span, act: Option<Unary>, k: usize, n: usize, x: Source, y: Span },
+    Gemm { w: Span, bias: Span, act: Option<Unary>, k: usize, n: usize, x: Source, y: Span },
+    MatMul { batches: Box<[(usize, usize)]>, k: usize, n: usize, x: Source, b: Source, room: Span, y: Span },
+    Attention { a: Box<Attention>, q: Source, k: Source, v: Source, mask: Source, room: Span, y: Span },
     Map { f: Unary, y: Span },
     Zip { f: Binary, b: Source, repeat: Repeat, swapped: bool, y: Span },
     Select { c: Source, b: Source, y: Span },
@@ -31,6 +36,9 @@ pub(crate) enum Step {
     Reduce { kind: Reduction, width: usize, x: Source, y: Span },
     Rearrange { runs: Box<[Run]>, x: Source, y: Span },
 }
+
+/// No floats.
+const NOTHING: Span = Span { start: 0, len: 0 };
 
 /// A graph that is ready to run.
 #[derive(Debug)]
@@ -90,19 +98,39 @@ impl Step {
                 (y, $(get($x)),+)
             }};
         }
+        macro_rules! take_two {
+            ($y:expr, $room:expr, $($x:expr),+) => {{
+                let (y, room, rest) = split_two(arena, $y, $room);
+                let get = |source| match source {
+                    Source::Arena(span) => rest.get(span),
+                    Source::Weights(span) => span.of(weights),
+                };
+                (y, room, $(get($x)),+)
+            }};
+        }
         match *self {
             Step::Copy { x, y } => {
                 let (y, x) = take!(y, x);
                 y.copy_from_slice(x);
             }
-            Step::Linear { w, bias, act, k, n, x, y } => {
+            Step::Linear { w, bias, act, x, y, .. } => {
                 let (y, x) = take!(y, x);
-                for (x, y) in x.chunks_exact(k).zip(y.chunks_exact_mut(n)) {
-                    linear::matvec(level, w.of(weights), bias.of(weights), x, y);
-                }
+                linear::matvec(level, w.of(weights), bias.of(weights), x, y);
                 if let Some(f) = act {
                     activation::map(level, f, y);
                 }
+            }
+            Step::Gemm { w, bias, act, k, n, x, y } => {
+                let (y, x) = take!(y, x);
+                gemm::gemm(level, x, w.of(weights), bias.of(weights), act, k, n, y);
+            }
+            Step::MatMul { ref batches, k, n, x, b, room, y } => {
+                let (y, room, x, b) = take_two!(y, room, x, b);
+                gemm::matmul(level, batches, x, b, k, n, room, y);
+            }
+            Step::Attention { ref a, q, k, v, mask, room, y } => {
+                let (y, room, q, k, v, mask) = take_two!(y, room, q, k, v, mask);
+                attention::attention(level, a, q, k, v, mask, room, y);
             }
             Step::Map { f, y } => activation::map(level, f, y.of_mut(arena)),
             Step::Zip { f, b, repeat, swapped, y } => {
@@ -134,6 +162,17 @@ impl Step {
             Step::Copy { y, .. } => format!("copy {}", y.len),
             Step::Linear { k, n, act: None, .. } => format!("linear {k}x{n}"),
             Step::Linear { k, n, act: Some(f), .. } => format!("linear {k}x{n} {f:?}").to_lowercase(),
+            Step::Gemm { k, n, act, y, .. } => {
+                let act = act.map_or(String::new(), |f| format!(" {f:?}").to_lowercase());
+                format!("gemm {}x{k}x{n}{act}", y.len / n)
+            }
+            Step::MatMul { batches, k, n, y, .. } => {
+                format!("matmul {}x{}x{k}x{n}", batches.len(), y.len / n / batches.len())
+            }
+            Step::Attention { a, .. } => {
+                let mask = if a.mask.is_some() { " mask" } else { "" };
+                format!("attention {}x{}x{}x{}{mask}", a.heads(), a.queries, a.keys, a.width)
+            }
             Step::Map { f, y } => format!("{f:?} {}", y.len).to_lowercase(),
             Step::Zip { f, y, .. } => format!("{f:?} {}", y.len).to_lowercase(),
             Step::Select { y, .. } => format!("where {}", y.len),
@@ -146,12 +185,22 @@ impl Step {
     }
 }
 
+/// How a constant stands among the weights.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    Plain,
+    /// Panels for one row.
+    Vector,
+    /// Panels for many rows.
+    Matrix,
+}
+
 struct Maker<'a> {
     graph: &'a Graph,
     layout: &'a Layout,
     steps: Vec<Step>,
     weights: Vec<f32>,
-    packed: HashMap<(ValueId, bool), Span>,
+    packed: HashMap<(ValueId, Form), Span>,
     macs: usize,
 }
 
@@ -167,10 +216,47 @@ impl Maker<'_> {
                 let shape = &self.graph.values[input(1)].shape;
                 let (k, n) = (shape[0], shape[1]);
                 let x = self.source(input(0));
-                let w = self.matrix(input(1), k, n);
-                let bias = node.inputs.get(2).map_or(Span { start: 0, len: 0 }, |&b| self.constant(b));
+                let bias = |maker: &mut Self| node.inputs.get(2).map_or(NOTHING, |&b| maker.constant(b));
                 self.macs += y.len * k;
-                self.steps.push(Step::Linear { w, bias, act: *act, k, n, x, y });
+                if y.len == n {
+                    let w = self.store(input(1), Form::Vector, |data, out| linear::pack(&data, k, n, out));
+                    let bias = bias(self);
+                    self.steps.push(Step::Linear { w, bias, act: *act, k, n, x, y });
+                } else {
+                    let w = self.store(input(1), Form::Matrix, |data, out| {
+                        let start = out.len();
+                        out.resize(start + gemm::packed_len(k, n), 0.0);
+                        gemm::pack(&data, n, 1, k, n, 1.0, &mut out[start..]);
+                    });
+                    let bias = bias(self);
+                    self.steps.push(Step::Gemm { w, bias, act: *act, k, n, x, y });
+                }
+            }
+            Op::MatMul => {
+                let shape = |v: ValueId| self.graph.values[v].shape.as_slice();
+                let (to, from) = (shape(node.output), [shape(input(0)), shape(input(1))]);
+                let k = from[0][from[0].len() - 1];
+                let n = to[to.len() - 1];
+                let starts = from.map(|from| eval::starts(from, to));
+                let size = y.len / n / starts[0].len() * k;
+                // Rows of all batches go through one right side together.
+                let together = starts[0].iter().enumerate().all(|(i, &s)| s == i * size)
+                    && starts[1].iter().all(|&s| s == 0);
+                let batches: Box<[(usize, usize)]> = match together {
+                    true => [(0, 0)].into(),
+                    false => starts[0].iter().copied().zip(starts[1].iter().copied()).collect(),
+                };
+                self.macs += y.len * k;
+                let (x, b) = (self.source(input(0)), self.source(input(1)));
+                let room = self.layout.room(index);
+                self.steps.push(Step::MatMul { batches, k, n, x, b, room, y });
+            }
+            Op::Attention(a) => {
+                let (q, k, v) = (self.source(input(0)), self.source(input(1)), self.source(input(2)));
+                let mask = node.inputs.get(3).map_or(Source::Weights(NOTHING), |&m| self.source(m));
+                self.macs += a.macs();
+                let room = self.layout.room(index);
+                self.steps.push(Step::Attention { a: a.clone(), q, k, v, mask, room, y });
             }
             Op::Unary(f) => {
                 self.place(input(0), y);
@@ -238,15 +324,11 @@ impl Maker<'_> {
     }
 
     fn constant(&mut self, value: ValueId) -> Span {
-        self.store(value, false, |data, out| out.extend(data))
+        self.store(value, Form::Plain, |data, out| out.extend(data))
     }
 
-    fn matrix(&mut self, value: ValueId, k: usize, n: usize) -> Span {
-        self.store(value, true, |data, out| linear::pack(&data, k, n, out))
-    }
-
-    fn store(&mut self, value: ValueId, packed: bool, put: impl FnOnce(Vec<f32>, &mut Vec<f32>)) -> Span {
-        if let Some(&span) = self.packed.get(&(value, packed)) {
+    fn store(&mut self, value: ValueId, form: Form, put: impl FnOnce(Vec<f32>, &mut Vec<f32>)) -> Span {
+        if let Some(&span) = self.packed.get(&(value, form)) {
             return span;
         }
         self.weights.resize(self.weights.len().next_multiple_of(LINE), 0.0);
@@ -256,7 +338,7 @@ impl Maker<'_> {
             put(t.to_f32(), &mut self.weights);
         }
         let span = Span { start, len: self.weights.len() - start };
-        self.packed.insert((value, packed), span);
+        self.packed.insert((value, form), span);
         span
     }
 

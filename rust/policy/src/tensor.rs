@@ -96,7 +96,8 @@ pub(crate) fn read(t: &TensorProto, name: &str, limits: &Limits) -> Result<Tenso
     }
     let tensor = Tensor { dtype: kind, shape, data }.rounded();
     let data = &tensor.data;
-    if let Some(index) = data.iter().position(|x| x.is_nan() || (x.is_infinite() && count > 1)) {
+    // Where infinities may be used is checked once the graph is known; a single one may be the bound of a range.
+    if let Some(index) = data.iter().position(|&x| x.is_nan() || (x == f64::INFINITY && count > 1)) {
         return Err(GraphError::NonFinite { tensor: name.into(), index, value: data[index] });
     }
     Ok(tensor)

@@ -60,6 +60,45 @@ fn plain_networks_agree_with_onnxruntime() {
     }
 }
 
+/// Attention by itself and inside an encoder layer, from both of torch's exporters: everything around the heads is gone.
+#[test]
+fn attention_is_fused_whoever_exported_it() {
+    let heads = "attention 2x7x7x8";
+    let written = format!("gemm 7x16x16, gemm 7x16x16, gemm 7x16x16, {heads}, gemm 7x16x16");
+    let encoder = format!(
+        "copy 112, layernorm 16, gemm 7x16x48, {heads}, gemm 7x16x16, add 112, copy 112, layernorm 16, \
+         gemm 7x16x32 relu, gemm 7x32x16, add 112"
+    );
+    let multihead = format!("gemm 7x16x48, {heads}, gemm 7x16x16");
+    let cross = "gemm 4x16x16, gemm 7x16x32, attention 2x4x7x8, gemm 4x16x16";
+    let expected: [(&str, &[u32], &str); 8] = [
+        ("encoder", &[18, 20, 23], &encoder),
+        ("multihead", &[17, 18, 20, 23], &multihead),
+        ("weights", &[17, 18, 23], &multihead),
+        ("cross", &[17, 18, 23], cross),
+        ("written", &[17, 18, 23], &written),
+        ("mask", &[17, 18, 20, 23], "attention 2x7x7x4 mask"),
+        ("causal", &[18, 23], "attention 2x7x7x4 mask"),
+        ("groups", &[18, 23], "attention 2x7x7x4"),
+    ];
+    for (name, opsets, kernels) in expected {
+        for name in opsets.iter().map(|o| format!("{name}_{o}")) {
+            let b = plain(&name);
+            let (inputs, outputs) = recorded(&name);
+            for isa in [None, Some(Isa::Scalar)] {
+                let mut policy = load(&b, isa);
+                for (i, o) in inputs.iter().zip(&outputs) {
+                    let mut out = vec![0.0; o["action"].len()];
+                    policy.act(&i["obs"], &[], &mut out).unwrap();
+                    let d = distance(&out, &o["action"]);
+                    assert!(d < 1e-5, "{name} {isa:?}: {d}");
+                }
+                assert_eq!(policy.footprint().kernels.join(", "), kernels, "{name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn same_inputs_same_bits() {
     let b = plain("symphony");

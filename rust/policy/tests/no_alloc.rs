@@ -58,7 +58,7 @@ fn the_counter_counts() {
 
 #[test]
 fn a_thousand_ticks_allocate_nothing() {
-    for name in ["mlp_relu", "mlp_softplus", "mlp_gelu", "mlp_norm", "symphony"] {
+    for name in ["mlp_relu", "mlp_softplus", "mlp_gelu", "mlp_norm", "symphony", "encoder_18", "mask_23"] {
         let (inputs, outputs) = recorded(name);
         let mut policy = Policy::load(&plain(name), &Options::default()).unwrap();
         let mut out = vec![0.0; outputs[0]["action"].len()];

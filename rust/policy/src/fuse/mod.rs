@@ -1,6 +1,7 @@
 //! Rewrites a graph into fewer operations that compute the same: one file for each family of rules.
 
 mod activation;
+mod attention;
 mod legalise;
 mod linear;
 
@@ -21,11 +22,13 @@ const RULES: &[Rule] = &[
     activation::swish,
     activation::mish,
     activation::gelu,
+    attention::guard,
+    attention::recognise,
     linear::bias,
     linear::activation,
 ];
 
-/// Applies every rule until none fires.
+/// Applies every rule until none fires, then takes out the moves that an operation can do by itself.
 pub(crate) fn fuse(graph: &mut Graph) {
     let mut view = Uses::of(graph);
     let mut index = 0;
@@ -38,6 +41,7 @@ pub(crate) fn fuse(graph: &mut Graph) {
             index += 1;
         }
     }
+    attention::absorb(graph);
 }
 
 /// Who computes a value and how often it is read.

@@ -43,6 +43,7 @@ fn unary(cx: &Cx<'_>) -> Result<Option<Unary>, GraphError> {
         "Sign" => Unary::Sign,
         "Erf" => Unary::Erf,
         "Not" => Unary::Not,
+        "IsNaN" => Unary::IsNan,
         "Relu" => Unary::Relu,
         "LeakyRelu" => Unary::LeakyRelu(cx.float("alpha", 0.01)?),
         "Elu" => Unary::Elu(cx.float("alpha", 1.0)?),

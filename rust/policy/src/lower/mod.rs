@@ -1,6 +1,7 @@
 //! From ONNX operators to operations: one file for each class of operators. A new class is a new file and a new line
 //! in [`node`].
 
+mod attention;
 mod constant;
 mod elementwise;
 mod linear;
@@ -30,7 +31,8 @@ pub(crate) fn node(b: &mut Builder<'_>, proto: &NodeProto) -> Result<(), GraphEr
     let find = |i: &String| if i.is_empty() { Ok(None) } else { b.lookup(&name, i).map(Some) };
     let inputs = proto.input.iter().map(find).collect::<Result<_, _>>()?;
     let cx = Cx { proto, inputs, opset: b.opset, used: RefCell::default(), name };
-    let classes = [elementwise::lower, linear::lower, norm::lower, shape::lower, constant::lower];
+    let classes =
+        [elementwise::lower, linear::lower, attention::lower, norm::lower, shape::lower, constant::lower];
     let mut outputs = None;
     for lower in classes {
         outputs = lower(b, &cx).transpose()?;
@@ -110,10 +112,6 @@ impl<'a> Cx<'a> {
 
     fn bad_shape(&self, why: impl Into<String>) -> GraphError {
         GraphError::Shape { tensor: self.proto.output.first().cloned().unwrap_or_default(), why: why.into() }
-    }
-
-    fn unsupported(&self, op: &str, hint: &str) -> GraphError {
-        GraphError::Unsupported { node: self.name.clone(), op: op.to_owned(), hint: hint.to_owned() }
     }
 
     fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {

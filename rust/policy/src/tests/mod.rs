@@ -7,3 +7,4 @@ mod operators;
 mod properties;
 mod refusals;
 mod stateful;
+mod tokens;
