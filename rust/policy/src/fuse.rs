@@ -1,5 +1,9 @@
 //! Rewrites a graph into fewer operations that compute the same, and into the form that the plan can lay out.
 
+mod affine;
+mod gelu;
+mod norm;
+
 use std::sync::Arc;
 
 use crate::eval;
@@ -13,7 +17,20 @@ pub(crate) fn fuse(graph: &mut Graph) {
     let mut view = Uses::of(graph);
     let mut index = 0;
     while index < graph.nodes.len() {
-        let rules = [softplus, swish, mish, gelu, linear_bias, linear_activation];
+        let rules = [
+            softplus,
+            swish,
+            mish,
+            gelu,
+            gelu::tanh,
+            norm::layer,
+            norm::rms,
+            norm::group,
+            linear_bias,
+            affine::channels,
+            affine::conv_activation,
+            linear_activation,
+        ];
         if rules.into_iter().any(|rule| rule(graph, &view, index)) {
             graph.drop_dead();
             view = Uses::of(graph);

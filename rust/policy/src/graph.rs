@@ -302,6 +302,7 @@ impl Builder<'_> {
         if let Some(constants) = constants {
             let work = match &op {
                 Op::Linear(_) => count.saturating_mul(constants[1].shape[0]),
+                Op::Conv { .. } => count.saturating_mul(constants[1].shape[1]),
                 _ => count + constants[0].data.len(),
             };
             self.spend(name, work)?;

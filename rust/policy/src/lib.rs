@@ -93,6 +93,7 @@ pub use bundle::{Bundle, BundleError, write_bundle};
 pub use graph::GraphError;
 pub use isa::Isa;
 pub use limits::Limits;
+pub use lower::operators;
 pub use manifest::{Manifest, ManifestError};
 pub use onnx::OnnxError;
 pub use parity::{ParityError, ParityReport};

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use crate::graph::{Graph, Node, ValueId};
 use crate::isa::Level;
 use crate::kernels::elementwise::Repeat;
-use crate::kernels::{activation, elementwise, linear, norm, shape};
+use crate::kernels::{activation, conv, elementwise, linear, norm, shape};
 use crate::layout::Layout;
 use crate::memory::{Block, LINE, Span, split};
-use crate::op::{Binary, Op, Reduction, Run, Unary};
+use crate::op::{Binary, Op, Reduction, Run, Stride, Unary, Window};
 
 /// Where an operand lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +27,10 @@ pub(crate) enum Step {
     Select { c: Source, b: Source, y: Span },
     LayerNorm { scale: Span, bias: Span, eps: f32, y: Span },
     RmsNorm { scale: Span, eps: f32, y: Span },
+    GroupNorm { channels: usize, width: usize, scale: Span, bias: Span, eps: f32, y: Span },
+    Unfold { window: Window, x: Source, y: Span },
+    Conv { sizes: conv::Sizes, w: Span, bias: Span, act: Option<Unary>, x: Source, y: Span },
+    Overlap { along: Stride, channels: usize, length: usize, out: usize, bias: Span, x: Source, y: Span },
     Softmax { width: usize, log: bool, y: Span },
     Reduce { kind: Reduction, width: usize, x: Source, y: Span },
     Rearrange { runs: Box<[Run]>, x: Source, y: Span },
@@ -117,6 +121,25 @@ impl Step {
                 norm::layer_norm(level, y.of_mut(arena), scale.of(weights), bias.of(weights), eps);
             }
             Step::RmsNorm { scale, eps, y } => norm::rms_norm(level, y.of_mut(arena), scale.of(weights), eps),
+            Step::GroupNorm { channels, width, scale, bias, eps, y } => {
+                let y = y.of_mut(arena);
+                norm::group_norm(level, y, channels, width, scale.of(weights), bias.of(weights), eps);
+            }
+            Step::Unfold { window, x, y } => {
+                let (y, x) = take!(y, x);
+                conv::unfold(window, x, y);
+            }
+            Step::Conv { sizes, w, bias, act, x, y } => {
+                let (y, x) = take!(y, x);
+                conv::conv(level, sizes, w.of(weights), bias.of(weights), x, y);
+                if let Some(f) = act {
+                    activation::map(level, f, y);
+                }
+            }
+            Step::Overlap { along, channels, length, out, bias, x, y } => {
+                let (y, x) = take!(y, x);
+                conv::overlap(along, channels, bias.of(weights), length, out, x, y);
+            }
             Step::Softmax { width, log, y } => norm::softmax(level, y.of_mut(arena), width, log),
             Step::Reduce { kind, width, x, y } => {
                 let (y, x) = take!(y, x);
@@ -139,6 +162,13 @@ impl Step {
             Step::Select { y, .. } => format!("where {}", y.len),
             Step::LayerNorm { scale, .. } => format!("layernorm {}", scale.len),
             Step::RmsNorm { scale, .. } => format!("rmsnorm {}", scale.len),
+            Step::GroupNorm { scale, .. } => format!("groupnorm {}", scale.len),
+            Step::Unfold { y, .. } => format!("unfold {}", y.len),
+            Step::Conv { sizes, act, .. } => {
+                let act = act.map_or_else(String::new, |f| format!(" {f:?}").to_lowercase());
+                format!("conv {}x{}x{}{act}", sizes.rows, sizes.groups * sizes.channels, sizes.out)
+            }
+            Step::Overlap { y, .. } => format!("overlap {}", y.len),
             Step::Softmax { width, .. } => format!("softmax {width}"),
             Step::Reduce { kind, width, .. } => format!("reduce{kind:?} {width}").to_lowercase(),
             Step::Rearrange { y, .. } => format!("rearrange {}", y.len),
@@ -199,6 +229,35 @@ impl Maker<'_> {
                 self.place(input(0), y);
                 let scale = self.constant(input(1));
                 self.steps.push(Step::RmsNorm { scale, eps: *eps, y });
+            }
+            Op::GroupNorm { groups, eps } => {
+                self.place(input(0), y);
+                let (scale, bias) = (self.constant(input(1)), self.constant(input(2)));
+                let shape = &self.graph.values[node.output].shape;
+                let (channels, width) = (shape[1] / groups, shape[2..].iter().product());
+                self.steps.push(Step::GroupNorm { channels, width, scale, bias, eps: *eps, y });
+            }
+            Op::Unfold(window) => {
+                let x = self.source(input(0));
+                self.steps.push(Step::Unfold { window: *window, x, y });
+            }
+            Op::Conv { groups, act } => {
+                let (windows, w) = (&self.graph.values[input(0)].shape, &self.graph.values[input(1)].shape);
+                let sizes = conv::Sizes { groups: *groups, rows: w[1], channels: w[2], out: windows[2] };
+                let x = self.source(input(0));
+                let w = self
+                    .store(input(1), true, |data, out| conv::pack(&data, sizes.rows, sizes.channels, out));
+                let bias = node.inputs.get(2).map_or(Span { start: 0, len: 0 }, |&b| self.constant(b));
+                self.macs += y.len * sizes.rows;
+                self.steps.push(Step::Conv { sizes, w, bias, act: *act, x, y });
+            }
+            Op::Overlap(along) => {
+                let length = self.graph.values[input(0)].shape[2];
+                let shape = &self.graph.values[node.output].shape;
+                let (channels, out) = (shape[1], shape[2]);
+                let bias = node.inputs.get(1).map_or(Span { start: 0, len: 0 }, |&b| self.constant(b));
+                let x = self.source(input(0));
+                self.steps.push(Step::Overlap { along: *along, channels, length, out, bias, x, y });
             }
             Op::Softmax { width, log } => {
                 self.place(input(0), y);

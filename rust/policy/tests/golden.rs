@@ -40,7 +40,7 @@ fn plain_networks_agree_with_onnxruntime() {
         ),
         (
             "symphony",
-            "linear 32x64, layernorm 64, linear 64x64, div 64, sin 64, copy 64, mul 64, mul 64, sigmoid 64, mul 64, \
+            "linear 32x64, layernorm 64, linear 64x64 sin, copy 64, mul 64, mul 64, sigmoid 64, mul 64, \
              linear 64x18, copy 6, div 6, tanh 6, abs 6, copy 6, div 6, tanh 6, mul 6, tanh 6",
         ),
     ];

@@ -1,6 +1,7 @@
 //! What runs inside a tick: plain loops over slices, one file for each class. Nothing here allocates.
 
 pub(crate) mod activation;
+pub(crate) mod conv;
 pub(crate) mod elementwise;
 pub(crate) mod linear;
 pub(crate) mod math;

@@ -99,13 +99,22 @@ fn reduce(b: &mut Builder<'_>, cx: &Cx<'_>, kind: Reduction, since: i64) -> Resu
     let width = gone.iter().map(|&a| shape[a]).product();
     let order: Vec<usize> = kept.iter().chain(&gone).copied().collect();
     let rows = shape::transpose(b, &cx.name, x, &order)?;
-    let out = if keep {
+    let out: Vec<usize> = if keep {
         (0..shape.len()).map(|a| if axes.contains(&a) { 1 } else { shape[a] }).collect()
     } else {
         kept.iter().map(|&a| shape[a]).collect()
     };
     if width == 0 {
-        return Err(cx.bad_shape("an empty row has no reduction"));
+        // Shape arithmetic only: tensors that are computed have no empty axis.
+        let value = match kind {
+            Reduction::Prod => 1.0,
+            Reduction::Sum | Reduction::L2 | Reduction::SumSquare => 0.0,
+            _ => return Err(cx.bad_shape("an empty row has no such reduction")),
+        };
+        let count = crate::tensor::elements(&out, &cx.name, b.limits)?;
+        b.spend(&cx.name, count)?;
+        let t = Tensor { dtype: b.dtype(x), shape: out, data: vec![value; count] };
+        return Ok(b.constant(&cx.name, t));
     }
     b.emit(&cx.name, Op::Reduce { kind, width }, &[rows], b.dtype(x), out)
 }
