@@ -82,6 +82,7 @@ mod session;
 mod strict;
 mod tensor;
 mod terms;
+mod tiles;
 mod validate;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::kernels::{activation, conv, elementwise, linear, norm, shape};
 use crate::layout::Layout;
 use crate::memory::{Block, LINE, Span, split};
 use crate::op::{Binary, Op, Reduction, Run, Stride, Unary, Window};
+use crate::tiles;
 
 /// Where an operand lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,20 +21,98 @@ pub(crate) enum Source {
 /// One kernel call. `y` is always in the arena, and kernels that need only one operand work in place.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Copy { x: Source, y: Span },
-    Linear { w: Span, bias: Span, act: Option<Unary>, k: usize, n: usize, x: Source, y: Span },
-    Map { f: Unary, y: Span },
-    Zip { f: Binary, b: Source, repeat: Repeat, swapped: bool, y: Span },
-    Select { c: Source, b: Source, y: Span },
-    LayerNorm { scale: Span, bias: Span, eps: f32, y: Span },
-    RmsNorm { scale: Span, eps: f32, y: Span },
-    GroupNorm { channels: usize, width: usize, scale: Span, bias: Span, eps: f32, y: Span },
-    Unfold { window: Window, x: Source, y: Span },
-    Conv { sizes: conv::Sizes, w: Span, bias: Span, act: Option<Unary>, x: Source, y: Span },
-    Overlap { along: Stride, channels: usize, length: usize, out: usize, bias: Span, x: Source, y: Span },
-    Softmax { width: usize, log: bool, y: Span },
-    Reduce { kind: Reduction, width: usize, x: Source, y: Span },
-    Rearrange { runs: Box<[Run]>, x: Source, y: Span },
+    Copy {
+        x: Source,
+        y: Span,
+    },
+    Linear {
+        w: Span,
+        bias: Span,
+        act: Option<Unary>,
+        k: usize,
+        n: usize,
+        x: Source,
+        y: Span,
+    },
+    Map {
+        f: Unary,
+        y: Span,
+    },
+    Zip {
+        f: Binary,
+        b: Source,
+        repeat: Repeat,
+        swapped: bool,
+        y: Span,
+    },
+    Select {
+        c: Source,
+        b: Source,
+        y: Span,
+    },
+    LayerNorm {
+        scale: Span,
+        bias: Span,
+        eps: f32,
+        y: Span,
+    },
+    RmsNorm {
+        scale: Span,
+        eps: f32,
+        y: Span,
+    },
+    GroupNorm {
+        channels: usize,
+        width: usize,
+        scale: Span,
+        bias: Span,
+        eps: f32,
+        y: Span,
+    },
+    Unfold {
+        window: Window,
+        x: Source,
+        y: Span,
+    },
+    Conv {
+        sizes: conv::Sizes,
+        w: Span,
+        bias: Span,
+        act: Option<Unary>,
+        x: Source,
+        y: Span,
+    },
+    Overlap {
+        along: Stride,
+        channels: usize,
+        length: usize,
+        out: usize,
+        bias: Span,
+        x: Source,
+        y: Span,
+    },
+    Softmax {
+        width: usize,
+        log: bool,
+        y: Span,
+    },
+    Reduce {
+        kind: Reduction,
+        width: usize,
+        x: Source,
+        y: Span,
+    },
+    Rearrange {
+        runs: Box<[Run]>,
+        x: Source,
+        y: Span,
+    },
+    /// Elementwise steps on one buffer, so many elements at a time.
+    Tiled {
+        steps: Box<[Step]>,
+        tile: usize,
+        y: Span,
+    },
 }
 
 /// A graph that is ready to run.
@@ -59,7 +138,7 @@ impl Plan {
         let outputs: Vec<Span> = graph.outputs.iter().map(|&o| maker.output(o)).collect();
         let inputs = graph.inputs.iter().map(|&i| layout.span(graph, i)).collect();
         Self {
-            steps: maker.steps,
+            steps: tiles::join(maker.steps),
             weights: Block::new(&maker.weights),
             arena: layout.floats,
             inputs,
@@ -149,6 +228,13 @@ impl Step {
                 let (y, x) = take!(y, x);
                 shape::rearrange(runs, x, y);
             }
+            Step::Tiled { ref steps, tile, y } => {
+                for from in (0..y.len).step_by(tile) {
+                    for step in steps {
+                        tiles::part(step, from, tile.min(y.len - from)).run(level, weights, arena);
+                    }
+                }
+            }
         }
     }
 
@@ -172,6 +258,10 @@ impl Step {
             Step::Softmax { width, .. } => format!("softmax {width}"),
             Step::Reduce { kind, width, .. } => format!("reduce{kind:?} {width}").to_lowercase(),
             Step::Rearrange { y, .. } => format!("rearrange {}", y.len),
+            Step::Tiled { steps, .. } => {
+                let names: Vec<String> = steps.iter().map(Step::name).collect();
+                format!("tiled({})", names.join(", "))
+            }
         }
     }
 }

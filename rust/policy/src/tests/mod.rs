@@ -1,5 +1,7 @@
 //! Tests of the engine from ONNX node to number.
 
+mod conv;
+mod fusions;
 mod operators;
 mod properties;
 mod refusals;
