@@ -112,7 +112,7 @@ class Residual(nn.Module):
 
 
 class UNet(nn.Module):
-    """One denoising step of a diffusion policy: noisy actions [1, rows, n], step [1], condition [1, m] -> noise."""
+    """A denoising step of a diffusion policy: actions [1, rows, n], step [1], condition [1, m] -> noise."""
 
     def __init__(self, action: int = 4, condition: int = 8, width: int = 16, embedding: int = 8) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from onnx import TensorProto
-from operator_case import U, Case, cases, floats, folded, gamma, ints, node, operands, shape, to_float, wide
+from operator_case import Case, U, cases, floats, folded, gamma, ints, node, operands, shape, to_float, wide
 
 ERF = np.vectorize(math.erf)
 

@@ -1,7 +1,7 @@
 """Products, norms, softmax, convolutions and reductions."""
 
 import numpy as np
-from operator_case import U, Case, cases, floats, folded, gamma, ints, node, shape, wide
+from operator_case import Case, U, cases, floats, folded, gamma, ints, node, shape, wide
 
 
 @cases("Gemm")
@@ -65,7 +65,11 @@ def row_norm(rng, op, opset):
         y, terms = y + wide(constants["b"]), terms + np.abs(constants["b"])
     n = x[(0,) * axes[0]].size
     nodes = [node(op, names, axis=axis, epsilon=eps)]
-    return Case(opset, nodes, {"x": x}, constants, [y], [gamma(n + 4) * terms])
+    inputs = {"x": x}
+    if rng.random() < 0.2:
+        # A scale that is computed, as from a condition.
+        inputs["s"] = constants.pop("s")
+    return Case(opset, nodes, inputs, constants, [y], [gamma(n + 4) * terms])
 
 
 @cases("GroupNormalization", "InstanceNormalization")
@@ -187,7 +191,10 @@ def conv(rng, op, opset):
         before, after = same_padding(length, stride, span, mode == "SAME_UPPER")
     if rng.random() < 0.5:
         attributes["kernel_shape"] = [taps]
-    x, w = floats(rng, (int(rng.integers(1, 3)), own * groups, length)), floats(rng, (each * groups, own, taps))
+    x, w = (
+        floats(rng, (int(rng.integers(1, 3)), own * groups, length)),
+        floats(rng, (each * groups, own, taps)),
+    )
     args = groups, stride, dilation, before, after
     y, terms = conv1d(wide(x), wide(w), *args), conv1d(np.abs(wide(x)), np.abs(wide(w)), *args)
     names, constants = ["x", "w"], {"w": w}
@@ -242,7 +249,10 @@ def conv_transpose(rng, op, opset):
             small, large = cut // 2, cut - cut // 2
             before, after = (small, large) if form == "SAME_UPPER" else (large, small)
             after = cut - before
-    x, w = floats(rng, (int(rng.integers(1, 3)), own * groups, length)), floats(rng, (own * groups, each, taps))
+    x, w = (
+        floats(rng, (int(rng.integers(1, 3)), own * groups, length)),
+        floats(rng, (own * groups, each, taps)),
+    )
     args = groups, stride, dilation, before, full - before - after
     y = conv_transpose1d(wide(x), wide(w), *args)
     terms = conv_transpose1d(np.abs(wide(x)), np.abs(wide(w)), *args)

@@ -1,4 +1,4 @@
-"""One node of the allow-list as a small ONNX graph, with float64 answers and the error that 32-bit floats may add."""
+"""One operator as a small ONNX graph, with float64 answers and the error that 32-bit floats may add."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -100,7 +100,9 @@ def operands(
     return arrays, inputs, constants, names
 
 
-def node(op: str, inputs: Sequence[str], outputs: Sequence[str] = ("y0",), **attributes: Any) -> onnx.NodeProto:
+def node(
+    op: str, inputs: Sequence[str], outputs: Sequence[str] = ("y0",), **attributes: Any
+) -> onnx.NodeProto:
     return helper.make_node(op, inputs, outputs, **attributes)
 
 

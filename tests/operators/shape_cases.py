@@ -85,9 +85,7 @@ def split(rng, op, opset):
     pieces = np.split(x, np.cumsum(sizes)[:-1], axis)
     outputs = [f"y{i}" for i in range(parts)]
     expected = [wide(p) for p in pieces]
-    return Case(
-        opset, [node(op, names, outputs, **attributes)], {"x": x}, constants, expected, [0.0] * parts
-    )
+    return Case(opset, [node(op, names, outputs, **attributes)], {"x": x}, constants, expected, [0.0] * parts)
 
 
 @cases("Concat")
@@ -170,7 +168,9 @@ def cast(rng, op, opset):
     if form == "bfloat" and opset >= 13:
         a = rng.normal(size=5).astype(np.float32).view(np.uint32) & 0xFFFF0000
         value = a.view(np.float32)
-        tensor = helper.make_tensor("a", TensorProto.BFLOAT16, [5], (a >> 16).astype(np.uint16).tobytes(), raw=True)
+        tensor = helper.make_tensor(
+            "a", TensorProto.BFLOAT16, [5], (a >> 16).astype(np.uint16).tobytes(), raw=True
+        )
         return folded(rng, opset, [node("Constant", [], ["c"], value=tensor)], {}, value)
     a = rng.normal(size=5).astype(np.float16)
     return folded(rng, opset, [node("Identity", ["a"], ["c"])], {"a": a}, a)
@@ -189,11 +189,15 @@ def constant(rng, op, opset):
     a = floats(rng, shape(rng))
     forms = {"value": a}
     if opset >= 12:
-        forms |= {"value_float": a.flat[0], "value_floats": a.ravel(), "value_int": 7, "value_ints": ints([1, -2, 3])}
+        forms |= {
+            "value_float": a.flat[0],
+            "value_floats": a.ravel(),
+            "value_int": 7,
+            "value_ints": ints([1, -2, 3]),
+        }
     form = str(rng.choice(list(forms)))
     value = forms[form]
-    given = numpy_helper.from_array(a) if form == "value" else (np.ravel(value).tolist() if form[-1] == "s" else value)
-    given = float(given) if form == "value_float" else given
+    given = numpy_helper.from_array(a) if form == "value" else np.asarray(value).tolist()
     return folded(rng, opset, [node(op, [], ["c"], **{form: given})], {}, np.asarray(value))
 
 

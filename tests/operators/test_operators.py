@@ -17,14 +17,13 @@ ELSEWHERE = {"Attention", "GRU", "LSTM"}
 
 
 def has(isa):
-    x = np.zeros((1,), np.float32)
     case = CASES["Identity"](np.random.default_rng(0), "Identity", 18)
     try:
         _native.Network(case.model(), isa=isa)
     except _native.BundleError as error:
         assert "this machine has no" in str(error)
         return False
-    return x.size == 1
+    return True
 
 
 ISAS = [isa for isa in ("scalar", "avx2", "neon") if has(isa)]

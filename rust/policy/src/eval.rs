@@ -89,7 +89,8 @@ pub(crate) fn sources(from: &[usize], to: &[usize]) -> Vec<usize> {
 
 fn rows(x: &[f64], width: usize, mut f: impl FnMut(&[f64], &mut Vec<f64>)) -> Vec<f64> {
     let mut out = Vec::with_capacity(x.len());
-    x.chunks_exact(width).for_each(|row| f(row, &mut out));
+    // Constants may be empty.
+    x.chunks_exact(width.max(1)).for_each(|row| f(row, &mut out));
     out
 }
 

@@ -55,8 +55,8 @@ impl Common {
         else {
             return Err(cx.bad_shape(format!("{:?} convolved with {:?}", b.shape(x), weights.shape)));
         };
-        if kernel == 0 || first == 0 || second == 0 {
-            return Err(cx.bad_shape(format!("the weights have the shape {:?}", weights.shape)));
+        if [samples, channels, length, first, second, kernel].contains(&0) {
+            return Err(cx.bad_shape(format!("{:?} convolved with {:?}", b.shape(x), weights.shape)));
         }
         if let Some(shape) = cx.ints("kernel_shape").filter(|s| *s != [kernel as i64]) {
             return Err(

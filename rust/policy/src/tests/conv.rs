@@ -257,3 +257,37 @@ fn flipped_convolutions_never_panic() {
         }
     }
 }
+
+#[test]
+fn empty_constants_are_no_reason_to_panic() {
+    // All of this happens while folding: what is computed from an input is never empty.
+    for (op, extra) in [
+        ("Softmax", ""),
+        ("LayerNormalization", " c"),
+        ("InstanceNormalization", " c c"),
+        ("GroupNormalization", " c c"),
+        ("Conv", " w"),
+        ("ConvTranspose", " w"),
+        ("ReduceSum", ""),
+        ("ReduceMax", ""),
+        ("CumSum", " i"),
+        ("Trilu", ""),
+        ("Transpose", ""),
+        ("Relu", ""),
+    ] {
+        for shape in [[1, 2, 0], [0, 2, 1], [1, 0, 1]] {
+            let attributes = if op == "GroupNormalization" { vec![int("num_groups", 1)] } else { vec![] };
+            let m = Model::new(21, &[1])
+                .floats("e", &shape, &[])
+                .floats("c", &[2], &[1.0; 2])
+                .floats("w", &[2, 2, 1], &[1.0; 4])
+                .ints("i", &[1])
+                .node(op, &format!("e{extra} -> f"), attributes)
+                .node("ReduceSum", "f -> s", vec![])
+                .node("Add", "x s -> y", vec![]);
+            if let Ok(graph) = m.build() {
+                assert_eq!(graph.nodes.len(), 1, "{op} {shape:?}");
+            }
+        }
+    }
+}
