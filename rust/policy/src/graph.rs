@@ -229,6 +229,9 @@ impl Builder<'_> {
             }
         }
         tensor::elements(&shape, &info.name, self.limits)?;
+        if matches!(t.elem_type, 10 | 11 | 16) {
+            return Err(bad("half and double precision exist only in constants; export in float"));
+        }
         Ok((tensor::dtype(t.elem_type, &info.name)?, shape))
     }
 

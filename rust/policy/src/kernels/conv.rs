@@ -131,29 +131,34 @@ fn meet<const F: bool, const W: usize>(
     out: usize,
 ) {
     let mut x = x;
+    // Through memory: turned while they are in registers, the sums would not stay there.
+    let mut tile = [[0.0f32; W]; STRIP];
     for (first, width) in strips(out) {
         let (strip, rest) = x.split_at(rows * width);
         x = rest;
         match width {
-            6 => tile::<F, W, 6>(panel, bias, strip, y, first, out),
-            5 => tile::<F, W, 5>(panel, bias, strip, y, first, out),
-            4 => tile::<F, W, 4>(panel, bias, strip, y, first, out),
-            3 => tile::<F, W, 3>(panel, bias, strip, y, first, out),
-            2 => tile::<F, W, 2>(panel, bias, strip, y, first, out),
-            _ => tile::<F, W, 1>(panel, bias, strip, y, first, out),
+            6 => products::<F, W, 6>(panel, strip, &mut tile),
+            5 => products::<F, W, 5>(panel, strip, &mut tile),
+            4 => products::<F, W, 4>(panel, strip, &mut tile),
+            3 => products::<F, W, 3>(panel, strip, &mut tile),
+            2 => products::<F, W, 2>(panel, strip, &mut tile),
+            _ => products::<F, W, 1>(panel, strip, &mut tile),
+        }
+        for (l, channel) in y.chunks_exact_mut(out).enumerate() {
+            let bias = bias.get(l).copied().unwrap_or(0.0);
+            for (y, sums) in channel[first..first + width].iter_mut().zip(&tile) {
+                *y = sums[l] + bias;
+            }
         }
     }
 }
 
 /// `W` channels of `N` windows.
 #[inline(always)]
-fn tile<const F: bool, const W: usize, const N: usize>(
+fn products<const F: bool, const W: usize, const N: usize>(
     panel: &[f32],
-    bias: &[f32],
     strip: &[f32],
-    y: &mut [f32],
-    first: usize,
-    out: usize,
+    tile: &mut [[f32; W]; STRIP],
 ) {
     let mut acc = [[0.0f32; W]; N];
     let (weights, _) = panel.as_chunks::<W>();
@@ -165,12 +170,7 @@ fn tile<const F: bool, const W: usize, const N: usize>(
             }
         }
     }
-    for (l, channel) in y.chunks_exact_mut(out).enumerate() {
-        let bias = bias.get(l).copied().unwrap_or(0.0);
-        for (n, y) in channel[first..first + N].iter_mut().enumerate() {
-            *y = acc[n][l] + bias;
-        }
-    }
+    tile[..N].copy_from_slice(&acc);
 }
 
 /// Adds up overlapping windows: `x` `[c · kernel, length]` for each sample, `y` `[c, out]`.

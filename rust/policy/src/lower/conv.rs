@@ -178,7 +178,7 @@ fn transposed(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     };
     let asked = match cx.ints("output_shape").as_deref() {
         None => None,
-        Some(&[.., n]) if n > 0 && n <= b.limits.dimension as i64 => Some(n as usize),
+        Some(&[n]) if n > 0 && n <= b.limits.dimension as i64 => Some(n as usize),
         Some(other) => return Err(cx.bad_attribute("output_shape", format!("{other:?} for one dimension"))),
     };
     let full = (c.length - 1) * c.stride + c.span() + extra;

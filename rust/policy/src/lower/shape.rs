@@ -95,6 +95,9 @@ fn unsqueeze(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     let axes = cx.axes(b, 1, 13)?.ok_or_else(|| cx.bad_input(1, "is missing"))?;
     let rank = b.shape(x).len() + axes.len();
     let axes = axes.into_iter().map(|a| cx.axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(a) = axes.iter().find(|a| axes.iter().filter(|b| a == b).count() > 1) {
+        return Err(cx.bad_shape(format!("axis {a} is inserted twice")));
+    }
     let mut rest = b.shape(x).to_vec().into_iter();
     let shape: Vec<usize> =
         (0..rank).map(|a| if axes.contains(&a) { 1 } else { rest.next().unwrap_or(1) }).collect();

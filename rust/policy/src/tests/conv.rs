@@ -156,6 +156,15 @@ fn operators_are_refused_before_their_time_and_with_a_hint() {
     }
     let half = Model::new(18, &[1, 2]).node("Cast", "x -> y", vec![int("to", 10)]);
     assert!(half.error().contains("half and double precision exist only in constants"));
+    let mut double = Model::new(18, &[1, 2]).node("Neg", "x -> y", vec![]);
+    if let Some(tensor) = double.graph().input[0].kind.as_mut().and_then(|k| k.tensor_type.as_mut()) {
+        tensor.elem_type = 11;
+    }
+    assert!(double.error().contains("half and double precision exist only in constants"));
+    let words = Model::new(18, &[1, 2]).node("Constant", "-> y", vec![text("value_string", "walk")]);
+    assert!(words.error().contains("attribute value_string: is not read"), "{}", words.error());
+    let twice = Model::new(18, &[2]).ints("a", &[1, 1]).node("Unsqueeze", "x a -> y", vec![]);
+    assert_eq!(twice.error(), "tensor \"y\": axis 1 is inserted twice");
 }
 
 /// A network of convolutions on `[samples, c, length]`.
