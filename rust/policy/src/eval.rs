@@ -1,5 +1,7 @@
 //! Every operation in plain 64-bit arithmetic: folds constants at load, and is the reference of the kernels' tests.
 
+mod conv;
+
 use crate::kernels::attention::Attention;
 use crate::op::{Binary, Op, Reduction, Unary};
 use crate::tensor::{DType, Tensor};
@@ -39,6 +41,24 @@ pub(crate) fn apply(op: &Op, inputs: &[&Tensor], dtype: DType, shape: &[usize]) 
             let r = 1.0 / (square + f64::from(*eps)).sqrt();
             out.extend(row.iter().zip(&inputs[1].data).map(|(v, s)| v * r * s));
         }),
+        Op::GroupNorm { groups, eps } => {
+            let (scale, bias) = (&inputs[1].data, &inputs[2].data);
+            let width = shape[2..].iter().product::<usize>();
+            let mut channel = (0..count).map(|i| i / width % shape[1]);
+            rows(x, shape[1] / groups * width, |row, out| {
+                let n = row.len() as f64;
+                let mean = row.iter().sum::<f64>() / n;
+                let var = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+                let r = 1.0 / (var + f64::from(*eps)).sqrt();
+                out.extend(row.iter().zip(&mut channel).map(|(v, c)| (v - mean) * r * scale[c] + bias[c]));
+            })
+        }
+        Op::Unfold(window) => conv::unfold(*window, x),
+        Op::Conv { groups, act } => {
+            let y = conv::conv(inputs, *groups);
+            y.into_iter().map(|v| act.map_or(v, |f| unary(f, v))).collect()
+        }
+        Op::Overlap(along) => conv::overlap(*along, inputs, shape),
         Op::Reduce { kind, width } => rows(x, *width, |row, out| out.push(reduce(*kind, row))),
         Op::Softmax { width, log } => rows(x, *width, |row, out| {
             if *log {
@@ -190,13 +210,8 @@ pub(crate) fn unary(f: Unary, x: f64) -> f64 {
         Unary::IsNan => truth(x.is_nan()),
         Unary::Truth => truth(x != 0.0),
         Unary::Clip(lo, hi) => {
-            if x < w(lo) {
-                w(lo)
-            } else if x > w(hi) {
-                w(hi)
-            } else {
-                x
-            }
+            let x = if x < w(lo) { w(lo) } else { x };
+            if x > w(hi) { w(hi) } else { x }
         }
         Unary::Relu => {
             if x < 0.0 {

@@ -244,6 +244,9 @@ impl Builder<'_> {
             }
         }
         tensor::elements(&shape, &info.name, self.limits)?;
+        if matches!(t.elem_type, 10 | 11 | 16) {
+            return Err(bad("half and double precision exist only in constants; export in float"));
+        }
         Ok((tensor::dtype(t.elem_type, &info.name)?, shape))
     }
 
@@ -321,6 +324,7 @@ impl Builder<'_> {
                 count.saturating_mul(self.shape(inputs[0]).last().copied().unwrap_or(1))
             }
             Op::Attention(a) => a.macs(),
+            Op::Conv { .. } => count.saturating_mul(self.shape(inputs[1])[1]),
             _ => count + self.graph.values[inputs[0]].len(),
         };
         let constants: Option<Vec<_>> = inputs.iter().map(|&i| self.as_constant(i)).collect();

@@ -151,6 +151,7 @@ impl Layout {
         let candidates: &[usize] = match node.op {
             _ if self.views[index] => return,
             Op::Unary(_) | Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::Softmax { .. } => &[0],
+            Op::GroupNorm { .. } => &[0],
             Op::Binary(_) => &[0, 1],
             Op::Where => &[1],
             _ => return,

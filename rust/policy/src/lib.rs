@@ -81,6 +81,7 @@ mod policy;
 mod session;
 mod tensor;
 mod text;
+mod tiles;
 
 #[cfg(test)]
 mod testing;
@@ -91,6 +92,7 @@ pub use bundle::{Bundle, BundleError, write_bundle};
 pub use graph::GraphError;
 pub use isa::Isa;
 pub use limits::Limits;
+pub use lower::operators;
 pub use manifest::{Manifest, ManifestError};
 pub use onnx::OnnxError;
 pub use parity::{ParityError, ParityReport};

@@ -21,6 +21,17 @@ pub(crate) enum Op {
     LayerNorm { width: usize, eps: f32 },
     /// Rows of the last `width` elements: `x/√(mean(x²) + eps)·scale`; inputs `x`, `scale`.
     RmsNorm { width: usize, eps: f32 },
+    /// Groups of neighbouring channels of `x` `[n, c, …]`: `(x − mean)/√(var + eps)`, then scale and bias of each channel;
+    /// inputs `x`, `scale` `[c]`, `bias` `[c]`.
+    GroupNorm { groups: usize, eps: f32 },
+    /// The windows of a 1-D convolution, in the order in which [`Op::Conv`] reads them.
+    Unfold(Window),
+    /// `y = act(w·windows + b)` `[n, c, length]`; inputs the windows, `w` `[groups, rows, channels]`, and `b` `[c]` if there
+    /// is one.
+    Conv { groups: usize, act: Option<Unary> },
+    /// Adds up the overlapping windows of a transposed convolution: `x` `[n, c·kernel, length]` to `[n, c, …]`, on top of
+    /// `b` `[c]` if there is one.
+    Overlap(Stride),
     /// Rows of the last `width` elements to one number each.
     Reduce { kind: Reduction, width: usize },
     /// Rows of the last `width` elements: softmax, or its logarithm.
@@ -29,6 +40,31 @@ pub(crate) enum Op {
     Rearrange(Vec<Vec<Run>>),
     /// The same elements in the same order under another shape.
     View,
+}
+
+/// How a kernel of one dimension walks along an axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stride {
+    /// Taps of the kernel.
+    pub(crate) kernel: usize,
+    /// Elements from one window to the next.
+    pub(crate) stride: usize,
+    /// Elements from one tap to the next.
+    pub(crate) dilation: usize,
+    /// Zeros before the first element.
+    pub(crate) before: usize,
+}
+
+/// The windows over an input `[n, c, length]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) along: Stride,
+    pub(crate) groups: usize,
+    /// Channels of one group.
+    pub(crate) channels: usize,
+    pub(crate) length: usize,
+    /// Number of windows.
+    pub(crate) out: usize,
 }
 
 /// `len` consecutive elements, from `src` in an input to `dst` in the output.

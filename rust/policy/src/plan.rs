@@ -7,10 +7,11 @@ use crate::graph::{Graph, Node, ValueId};
 use crate::isa::Level;
 use crate::kernels::attention::Attention;
 use crate::kernels::elementwise::Repeat;
-use crate::kernels::{activation, attention, elementwise, gemm, linear, norm, shape};
+use crate::kernels::{activation, attention, conv, elementwise, gemm, linear, norm, shape};
 use crate::layout::Layout;
 use crate::memory::{Block, LINE, Span, split, split_two};
-use crate::op::{Binary, Op, Reduction, Run, Unary};
+use crate::op::{Binary, Op, Reduction, Run, Stride, Unary, Window};
+use crate::tiles;
 
 /// Where an operand lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,19 +23,125 @@ pub(crate) enum Source {
 /// One kernel call. `y` is always in the arena, and kernels that need only one operand work in place.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Copy { x: Source, y: Span },
-    Linear { w: Span, bias: Span, act: Option<Unary>, k: usize, n: usize, x: Source, y: Span },
-    Gemm { w: Span, bias: Span, act: Option<Unary>, k: usize, n: usize, x: Source, y: Span },
-    MatMul { batches: Box<[(usize, usize)]>, k: usize, n: usize, x: Source, b: Source, room: Span, y: Span },
-    Attention { a: Box<Attention>, q: Source, k: Source, v: Source, mask: Source, room: Span, y: Span },
-    Map { f: Unary, y: Span },
-    Zip { f: Binary, b: Source, repeat: Repeat, swapped: bool, y: Span },
-    Select { c: Source, b: Source, y: Span },
-    LayerNorm { scale: Span, bias: Span, eps: f32, y: Span },
-    RmsNorm { scale: Span, eps: f32, y: Span },
-    Softmax { width: usize, log: bool, y: Span },
-    Reduce { kind: Reduction, width: usize, x: Source, y: Span },
-    Rearrange { runs: Box<[Run]>, x: Source, y: Span },
+    Copy {
+        x: Source,
+        y: Span,
+    },
+    Linear {
+        w: Span,
+        bias: Span,
+        act: Option<Unary>,
+        k: usize,
+        n: usize,
+        x: Source,
+        y: Span,
+    },
+    Gemm {
+        w: Span,
+        bias: Span,
+        act: Option<Unary>,
+        k: usize,
+        n: usize,
+        x: Source,
+        y: Span,
+    },
+    MatMul {
+        batches: Box<[(usize, usize)]>,
+        k: usize,
+        n: usize,
+        x: Source,
+        b: Source,
+        room: Span,
+        y: Span,
+    },
+    Attention {
+        a: Box<Attention>,
+        q: Source,
+        k: Source,
+        v: Source,
+        mask: Source,
+        room: Span,
+        y: Span,
+    },
+    Map {
+        f: Unary,
+        y: Span,
+    },
+    Zip {
+        f: Binary,
+        b: Source,
+        repeat: Repeat,
+        swapped: bool,
+        y: Span,
+    },
+    Select {
+        c: Source,
+        b: Source,
+        y: Span,
+    },
+    LayerNorm {
+        scale: Span,
+        bias: Span,
+        eps: f32,
+        y: Span,
+    },
+    RmsNorm {
+        scale: Span,
+        eps: f32,
+        y: Span,
+    },
+    Softmax {
+        width: usize,
+        log: bool,
+        y: Span,
+    },
+    Reduce {
+        kind: Reduction,
+        width: usize,
+        x: Source,
+        y: Span,
+    },
+    Rearrange {
+        runs: Box<[Run]>,
+        x: Source,
+        y: Span,
+    },
+    GroupNorm {
+        channels: usize,
+        width: usize,
+        scale: Span,
+        bias: Span,
+        eps: f32,
+        y: Span,
+    },
+    Unfold {
+        window: Window,
+        x: Source,
+        y: Span,
+    },
+    Conv {
+        sizes: conv::Sizes,
+        w: Span,
+        bias: Span,
+        act: Option<Unary>,
+        x: Source,
+        y: Span,
+    },
+    Overlap {
+        along: Stride,
+        channels: usize,
+        length: usize,
+        out: usize,
+        bias: Span,
+        x: Source,
+        y: Span,
+    },
+    /// Elementwise steps on one buffer, so many elements at a time.
+    Tiled {
+        steps: Box<[Step]>,
+        tile: usize,
+        y: Span,
+    },
 }
 
 /// No floats.
@@ -63,7 +170,7 @@ impl Plan {
         let outputs: Vec<Span> = graph.outputs.iter().map(|&o| maker.output(o)).collect();
         let inputs = graph.inputs.iter().map(|&i| layout.span(graph, i)).collect();
         Self {
-            steps: maker.steps,
+            steps: tiles::join(maker.steps),
             weights: Block::new(&maker.weights),
             arena: layout.floats,
             inputs,
@@ -145,6 +252,25 @@ impl Step {
                 norm::layer_norm(level, y.of_mut(arena), scale.of(weights), bias.of(weights), eps);
             }
             Step::RmsNorm { scale, eps, y } => norm::rms_norm(level, y.of_mut(arena), scale.of(weights), eps),
+            Step::GroupNorm { channels, width, scale, bias, eps, y } => {
+                let y = y.of_mut(arena);
+                norm::group_norm(level, y, channels, width, scale.of(weights), bias.of(weights), eps);
+            }
+            Step::Unfold { window, x, y } => {
+                let (y, x) = take!(y, x);
+                conv::unfold(window, x, y);
+            }
+            Step::Conv { sizes, w, bias, act, x, y } => {
+                let (y, x) = take!(y, x);
+                conv::conv(level, sizes, w.of(weights), bias.of(weights), x, y);
+                if let Some(f) = act {
+                    activation::map(level, f, y);
+                }
+            }
+            Step::Overlap { along, channels, length, out, bias, x, y } => {
+                let (y, x) = take!(y, x);
+                conv::overlap(along, channels, bias.of(weights), length, out, x, y);
+            }
             Step::Softmax { width, log, y } => norm::softmax(level, y.of_mut(arena), width, log),
             Step::Reduce { kind, width, x, y } => {
                 let (y, x) = take!(y, x);
@@ -153,6 +279,13 @@ impl Step {
             Step::Rearrange { ref runs, x, y } => {
                 let (y, x) = take!(y, x);
                 shape::rearrange(runs, x, y);
+            }
+            Step::Tiled { ref steps, tile, y } => {
+                for from in (0..y.len).step_by(tile) {
+                    for step in steps {
+                        tiles::part(step, from, tile.min(y.len - from)).run(level, weights, arena);
+                    }
+                }
             }
         }
     }
@@ -178,9 +311,20 @@ impl Step {
             Step::Select { y, .. } => format!("where {}", y.len),
             Step::LayerNorm { scale, .. } => format!("layernorm {}", scale.len),
             Step::RmsNorm { scale, .. } => format!("rmsnorm {}", scale.len),
+            Step::GroupNorm { scale, .. } => format!("groupnorm {}", scale.len),
+            Step::Unfold { y, .. } => format!("unfold {}", y.len),
+            Step::Conv { sizes, act, .. } => {
+                let act = act.map_or_else(String::new, |f| format!(" {f:?}").to_lowercase());
+                format!("conv {}x{}x{}{act}", sizes.rows, sizes.groups * sizes.channels, sizes.out)
+            }
+            Step::Overlap { y, .. } => format!("overlap {}", y.len),
             Step::Softmax { width, .. } => format!("softmax {width}"),
             Step::Reduce { kind, width, .. } => format!("reduce{kind:?} {width}").to_lowercase(),
             Step::Rearrange { y, .. } => format!("rearrange {}", y.len),
+            Step::Tiled { steps, .. } => {
+                let names: Vec<String> = steps.iter().map(Step::name).collect();
+                format!("tiled({})", names.join(", "))
+            }
         }
     }
 }
@@ -191,6 +335,8 @@ enum Form {
     Plain,
     /// Panels for one row.
     Vector,
+    /// Panels of a convolution.
+    Filters,
     /// Panels for many rows.
     Matrix,
 }
@@ -285,6 +431,36 @@ impl Maker<'_> {
                 self.place(input(0), y);
                 let scale = self.constant(input(1));
                 self.steps.push(Step::RmsNorm { scale, eps: *eps, y });
+            }
+            Op::GroupNorm { groups, eps } => {
+                self.place(input(0), y);
+                let (scale, bias) = (self.constant(input(1)), self.constant(input(2)));
+                let shape = &self.graph.values[node.output].shape;
+                let (channels, width) = (shape[1] / groups, shape[2..].iter().product());
+                self.steps.push(Step::GroupNorm { channels, width, scale, bias, eps: *eps, y });
+            }
+            Op::Unfold(window) => {
+                let x = self.source(input(0));
+                self.steps.push(Step::Unfold { window: *window, x, y });
+            }
+            Op::Conv { groups, act } => {
+                let (windows, w) = (&self.graph.values[input(0)].shape, &self.graph.values[input(1)].shape);
+                let sizes = conv::Sizes { groups: *groups, rows: w[1], channels: w[2], out: windows[2] };
+                let x = self.source(input(0));
+                let w = self.store(input(1), Form::Filters, |data, out| {
+                    conv::pack(&data, sizes.rows, sizes.channels, out);
+                });
+                let bias = node.inputs.get(2).map_or(NOTHING, |&b| self.constant(b));
+                self.macs += y.len * sizes.rows;
+                self.steps.push(Step::Conv { sizes, w, bias, act: *act, x, y });
+            }
+            Op::Overlap(along) => {
+                let length = self.graph.values[input(0)].shape[2];
+                let shape = &self.graph.values[node.output].shape;
+                let (channels, out) = (shape[1], shape[2]);
+                let bias = node.inputs.get(1).map_or(NOTHING, |&b| self.constant(b));
+                let x = self.source(input(0));
+                self.steps.push(Step::Overlap { along: *along, channels, length, out, bias, x, y });
             }
             Op::Softmax { width, log } => {
                 self.place(input(0), y);

@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::manifest;
 use crate::memory::{Block, LINE, Span};
 use crate::plan::Plan;
+use crate::policy::{LoadError, Options};
 
 /// What a number belongs to, in [`ActError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,22 @@ impl Session {
         Self::plan(graph, f, level, limits)
     }
 
+    /// Loads a bare ONNX file, without a bundle around it. A leading dimension that the file leaves open becomes `batch`.
+    ///
+    /// # Errors
+    /// The operator, tensor or size that stands in the way, or the instruction set that the machine lacks.
+    pub fn from_onnx(file: &[u8], batch: usize, options: &Options) -> Result<Self, LoadError> {
+        let level = options.level()?;
+        let f = manifest::Function {
+            file: "graph".into(),
+            batch: batch.max(1),
+            inputs: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+        };
+        let graph = |error| LoadError::Graph { file: f.file.clone(), error };
+        Self::load(file, &f, level, &options.limits).map_err(graph)
+    }
+
     /// Plans a graph that was built, and perhaps fused, before.
     pub(crate) fn plan(
         mut graph: Graph,
@@ -188,6 +205,11 @@ impl Session {
     /// If there is no output `i`.
     pub fn output(&self, i: usize) -> &[f32] {
         self.plan.outputs[i].of(self.arena.get())
+    }
+
+    /// Names of the kernels, in the order of execution.
+    pub fn kernels(&self) -> Vec<String> {
+        self.plan.kernels().collect()
     }
 
     /// Computes the outputs.

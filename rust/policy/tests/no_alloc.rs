@@ -5,8 +5,8 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use cadenza_policy::{Options, Policy};
-use common::{lazy, plain, recorded};
+use cadenza_policy::{Options, Policy, Session};
+use common::{golden, lazy, plain, recorded};
 
 /// Counts the heap operations of the threads that ask for it.
 struct Counting;
@@ -79,6 +79,25 @@ fn a_thousand_ticks_allocate_nothing() {
         });
         assert_eq!((heap, good, refused), (0, 1000, 4000), "{name}");
     }
+}
+
+#[test]
+fn a_diffusion_step_allocates_nothing() {
+    let (inputs, _) = recorded("unet");
+    let mut net = Session::from_onnx(&golden("unet.onnx"), 1, &Options::default()).unwrap();
+    let names = ["sample", "step", "condition"];
+    let (mut good, mut refused) = (0, 0);
+    let heap = counted(|| {
+        for k in 0..200 {
+            for (port, name) in names.into_iter().enumerate() {
+                net.input_mut(port).copy_from_slice(&inputs[k % inputs.len()][name]);
+            }
+            good += usize::from(net.run().is_ok());
+            net.input_mut(0)[3] = f32::NAN;
+            refused += usize::from(net.run().is_err());
+        }
+    });
+    assert_eq!((heap, good, refused), (0, 200, 200));
 }
 
 #[test]

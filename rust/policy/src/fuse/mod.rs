@@ -1,9 +1,12 @@
 //! Rewrites a graph into fewer operations that compute the same: one file for each family of rules.
 
 mod activation;
+mod affine;
 mod attention;
+mod gelu;
 mod legalise;
 mod linear;
+mod norm;
 
 use std::sync::Arc;
 
@@ -24,7 +27,12 @@ const RULES: &[Rule] = &[
     activation::gelu,
     attention::guard,
     attention::recognise,
-    linear::bias,
+    gelu::tanh,
+    norm::layer,
+    norm::rms,
+    norm::group,
+    affine::channels,
+    affine::conv_activation,
     linear::activation,
 ];
 

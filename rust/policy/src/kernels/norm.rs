@@ -15,6 +15,12 @@ kernel! {
 }
 
 kernel! {
+    /// Groups of `channels` rows, in place: `(x − mean)/√(var + eps)`, then the scale and bias of each row. The rows of a
+    /// sample are as many as `scale` has elements.
+    group_norm = group_norm_body(y: &mut [f32], channels: usize, width: usize, scale: &[f32], bias: &[f32], eps: f32)
+}
+
+kernel! {
     /// Rows of `width` elements, in place: softmax, or its logarithm.
     softmax = softmax_body(y: &mut [f32], width: usize, log: bool)
 }
@@ -56,16 +62,41 @@ fn sum<const F: bool>(x: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     rest.iter().fold(acc[0], |a, &x| f(x, a))
 }
 
+/// Mean and 1/√(var + eps). Two passes: one pass over E[x²] − E[x]² would cancel.
+#[inline(always)]
+fn moments<const F: bool>(x: &[f32], eps: f32) -> (f32, f32) {
+    let n = x.len() as f32;
+    let mean = sum::<F>(x, |x, a| a + x) / n;
+    let var = sum::<F>(x, |x, a| fma::<F>(x - mean, x - mean, a)) / n;
+    (mean, 1.0 / (var + eps).sqrt())
+}
+
 #[inline(always)]
 fn layer_norm_body<const F: bool>(y: &mut [f32], scale: &[f32], bias: &[f32], eps: f32) {
-    let n = scale.len() as f32;
     for row in y.chunks_exact_mut(scale.len()) {
-        // Two passes: one pass over E[x²] − E[x]² would cancel.
-        let mean = sum::<F>(row, |x, a| a + x) / n;
-        let var = sum::<F>(row, |x, a| fma::<F>(x - mean, x - mean, a)) / n;
-        let r = 1.0 / (var + eps).sqrt();
+        let (mean, r) = moments::<F>(row, eps);
         for ((y, &s), &b) in row.iter_mut().zip(scale).zip(bias) {
             *y = fma::<F>((*y - mean) * r, s, b);
+        }
+    }
+}
+
+#[inline(always)]
+fn group_norm_body<const F: bool>(
+    y: &mut [f32],
+    channels: usize,
+    width: usize,
+    scale: &[f32],
+    bias: &[f32],
+    eps: f32,
+) {
+    let affine = scale.chunks_exact(channels).zip(bias.chunks_exact(channels)).cycle();
+    for (group, (scale, bias)) in y.chunks_exact_mut(channels * width).zip(affine) {
+        let (mean, r) = moments::<F>(group, eps);
+        for ((row, &s), &b) in group.chunks_exact_mut(width).zip(scale).zip(bias) {
+            for y in row {
+                *y = fma::<F>((*y - mean) * r, s, b);
+            }
         }
     }
 }
