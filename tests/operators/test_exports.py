@@ -109,9 +109,9 @@ def names(kernels):
 
 
 def fused_mlp(dynamo, opset):
-    rows = [f"linear {a}" for a in ACTIVATIONS]
+    rows = [f"gemm {a}" for a in ACTIVATIONS]
     # The scale, the shift and the division of the sine went into the layer before.
-    return [*rows, "layernorm", "linear", "rmsnorm", "linear sin", "copy", "mul", "mul", "sigmoid", "mul"]
+    return [*rows, "layernorm", "gemm", "rmsnorm", "gemm sin", "copy", "mul", "mul", "sigmoid", "mul"]
 
 
 def fused_convolutions(dynamo, opset):
