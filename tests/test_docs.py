@@ -56,13 +56,13 @@ def test_every_reason_stands_in_the_list_with_its_number_and_level():
 
 
 def test_every_manifest_key_is_explained():
-    code = struct(read("rust/policy/src/manifest.rs"), "Manifest")
+    code = struct(read("rust/policy/src/manifest/mod.rs"), "Manifest")
     page = [names(row[0])[0] for row in table(read("docs/bundle.md"), "| key | meaning |")]
     assert len(page) == len(set(page)) and set(page) == code
 
 
 def test_every_observation_source_is_explained():
-    source = read("rust/policy/src/terms.rs")
+    source = read("rust/policy/src/manifest/terms.rs")
     start = source.index("const SOURCES")
     known = set(
         re.findall(r'^\s+\("([\w.*]+)", Size', source[start : source.index("];", start)], re.MULTILINE)

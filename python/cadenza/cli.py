@@ -43,8 +43,8 @@ VERBS = {
         "write a run's policy into a bundle", "cadenza export runs/reach -o reach.cadenza", _python("export")
     ),
     "stl": Verb(
-        "evaluate a formula on a trace",
-        'cadenza stl eval "G[0,2s](x > 0.5)" --trace log.csv --dt 0.01',
+        "evaluate, explain or decompose a formula",
+        'cadenza stl eval "G[0,2s](x > 0.5)" log.csv --dt 0.01',
         _python("stl"),
     ),
     "robots": Verb("list and check robots", "cadenza robots check arm6", _python("robots")),

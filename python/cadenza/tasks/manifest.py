@@ -1,4 +1,4 @@
-"""What every robot task's manifest declares alike (rust/policy/src/manifest.rs, format 1)."""
+"""What every robot task's manifest declares alike (rust/policy/src/manifest, format 1)."""
 
 from __future__ import annotations
 

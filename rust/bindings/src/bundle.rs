@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use cadenza_policy::manifest::Weights;
-use cadenza_policy::{self as policy, ActError, Bundle, Manifest, Options, ParityReport, Policy};
-use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use cadenza_policy::{
+    self as policy, ActError, Bundle, Isa, Manifest, Options, ParityReport, Policy, Session,
+};
+use numpy::{
+    PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -176,6 +180,77 @@ impl PyPolicy {
     }
 }
 
+/// A bare ONNX network, without a bundle around it: float arrays in, float arrays out.
+#[pyclass(name = "Network", module = "cadenza._native")]
+pub(crate) struct PyNetwork(Session);
+
+#[pymethods]
+impl PyNetwork {
+    /// `isa` (`scalar`, `avx2`, `neon`) forces an instruction set; the best of the machine is used when it is absent.
+    #[new]
+    #[pyo3(signature = (onnx, batch=1, isa=None))]
+    fn new(onnx: &[u8], batch: usize, isa: Option<&str>) -> PyResult<Self> {
+        let known = [Isa::Scalar, Isa::Avx2, Isa::Neon];
+        let find = |name: &str| {
+            let found = known.into_iter().find(|i| i.to_string() == name);
+            found
+                .ok_or_else(|| error::bundle(format!("instruction set {name:?} is not scalar, avx2 or neon")))
+        };
+        let mut options = Options::default();
+        options.isa = isa.map(find).transpose()?;
+        Session::from_onnx(onnx, batch, &options).map(Self).map_err(error::bundle)
+    }
+
+    /// Name and shape of every input.
+    #[getter]
+    fn inputs(&self) -> Vec<(String, Vec<usize>)> {
+        self.0.inputs().iter().map(|p| (p.name.clone(), p.shape.clone())).collect()
+    }
+
+    /// Name and shape of every output.
+    #[getter]
+    fn outputs(&self) -> Vec<(String, Vec<usize>)> {
+        self.0.outputs().iter().map(|p| (p.name.clone(), p.shape.clone())).collect()
+    }
+
+    /// The kernels, in the order of execution.
+    #[getter]
+    fn kernels(&self) -> Vec<String> {
+        self.0.kernels()
+    }
+
+    /// The outputs for `inputs`, in the order of the graph.
+    fn run<'py>(
+        &mut self,
+        py: Python<'py>,
+        inputs: Vec<PyReadonlyArrayDyn<'py, f32>>,
+    ) -> PyResult<Vec<Bound<'py, PyArrayDyn<f32>>>> {
+        let ports = self.0.inputs();
+        if inputs.len() != ports.len() {
+            return Err(error::bundle(format!("{} inputs for {}", inputs.len(), ports.len())));
+        }
+        for (x, port) in inputs.iter().zip(ports) {
+            if x.shape() != port.shape {
+                let (name, expected) = (&port.name, &port.shape);
+                return Err(error::bundle(format!("input {name:?} is {expected:?}, not {:?}", x.shape())));
+            }
+        }
+        for (i, x) in inputs.iter().enumerate() {
+            self.0.input_mut(i).copy_from_slice(x.as_slice()?);
+        }
+        py.detach(|| self.0.run()).map_err(error::bundle)?;
+        let output =
+            |i: usize| PyArray1::from_slice(py, self.0.output(i)).reshape(self.0.outputs()[i].shape.clone());
+        (0..self.0.outputs().len()).map(output).collect()
+    }
+}
+
+/// The operators that a network may use, each with the first ONNX operator set that has it.
+#[pyfunction]
+fn operators() -> BTreeMap<&'static str, i64> {
+    policy::operators().collect()
+}
+
 /// The bytes of a bundle: `manifest` (JSON) without `files`, entries by name, and the parity tensors (float32).
 #[pyfunction]
 fn write_bundle<'py>(
@@ -219,5 +294,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyBundle>()?;
     module.add_class::<PyParity>()?;
     module.add_class::<PyPolicy>()?;
+    module.add_class::<PyNetwork>()?;
+    module.add_function(wrap_pyfunction!(operators, module)?)?;
     module.add_function(wrap_pyfunction!(write_bundle, module)?)
 }

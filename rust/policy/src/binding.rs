@@ -4,6 +4,7 @@ use crate::manifest::{CarryInit, ChunkMode, Interleave, Manifest, NormalizerForm
 use crate::op::{Run, runs};
 use crate::policy::LoadError;
 use crate::session::{PortInfo, Session};
+use crate::text::shown;
 
 /// What feeds an input of a network.
 #[derive(Clone, Debug)]
@@ -81,7 +82,11 @@ pub(crate) fn check(m: &Manifest, function: &str, s: &Session) -> Result<(), Loa
             kind,
             name: name.to_owned(),
             why,
-            graph: ports.iter().map(|p| format!("{} {:?}", p.name, p.shape)).collect::<Vec<_>>().join(", "),
+            graph: ports
+                .iter()
+                .map(|p| format!("{} {:?}", shown(&p.name), p.shape))
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         if let Some(name) = bindings.keys().find(|name| ports.iter().all(|p| p.name != **name)) {
             return Err(fail(name, "of the manifest is not in the graph"));

@@ -7,11 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::eval;
+use crate::finite;
 use crate::limits::Limits;
 use crate::lower;
 use crate::onnx::{self, GraphProto, NodeProto, OnnxError, ValueInfoProto};
 use crate::op::{Binary, Op, Unary};
 use crate::tensor::{self, DType, Tensor};
+use crate::text::shown;
 
 /// Why a graph is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -21,7 +23,7 @@ pub enum GraphError {
     #[error(transparent)]
     Onnx(#[from] OnnxError),
     /// An operator that this version does not run.
-    #[error("node {node:?}: operator {op} is not supported{hint}")]
+    #[error("node {node:?}: operator {} is not supported{hint}", shown(op))]
     Unsupported {
         /// The node.
         node: String,
@@ -31,7 +33,7 @@ pub enum GraphError {
         hint: String,
     },
     /// An attribute has a value, or a name, that the operator does not take here.
-    #[error("node {node:?}: attribute {attribute}: {why}")]
+    #[error("node {node:?}: attribute {}: {why}", shown(attribute))]
     Attribute {
         /// The node.
         node: String,
@@ -106,6 +108,14 @@ pub enum GraphError {
         /// The budget.
         limit: usize,
     },
+    /// One run would take too long.
+    #[error("node {node:?}: one run of the graph takes more than {limit} operations")]
+    Work {
+        /// The node where the budget ran out.
+        node: String,
+        /// The budget.
+        limit: usize,
+    },
 }
 
 /// Index of a value in [`Graph::values`].
@@ -150,11 +160,13 @@ impl Graph {
     /// Decodes and checks an ONNX file. A leading dimension that the file leaves open becomes `batch`.
     pub(crate) fn build(file: &[u8], batch: usize, limits: &Limits) -> Result<Self, GraphError> {
         let (proto, opset) = onnx::decode(file, limits)?;
-        let mut b = Builder { graph: Self::default(), names: HashMap::new(), opset, limits, folded: 0 };
+        let mut b =
+            Builder { graph: Self::default(), names: HashMap::new(), opset, limits, folded: 0, work: 0 };
         b.constants_and_inputs(&proto, batch)?;
         for node in &proto.node {
             lower::node(&mut b, node)?;
         }
+        onnx::within("graph outputs", proto.output.len(), limits.ports)?;
         for output in &proto.output {
             let id = b.lookup("graph outputs", &output.name)?;
             if b.graph.values[id].dtype != DType::F32 {
@@ -165,6 +177,7 @@ impl Graph {
             b.graph.output_names.push(output.name.clone());
         }
         b.graph.drop_dead();
+        finite::check(&b.graph)?;
         Ok(b.graph)
     }
 
@@ -188,6 +201,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) opset: i64,
     pub(crate) limits: &'a Limits,
     folded: usize,
+    work: usize,
 }
 
 impl Builder<'_> {
@@ -210,6 +224,7 @@ impl Builder<'_> {
             let id = self.value(&input.name, dtype, shape, None);
             self.define(&input.name, id)?;
             self.graph.inputs.push(id);
+            onnx::within("graph inputs", self.graph.inputs.len(), self.limits.ports)?;
         }
         Ok(())
     }
@@ -229,6 +244,9 @@ impl Builder<'_> {
             }
         }
         tensor::elements(&shape, &info.name, self.limits)?;
+        if matches!(t.elem_type, 10 | 11 | 16) {
+            return Err(bad("half and double precision exist only in constants; export in float"));
+        }
         Ok((tensor::dtype(t.elem_type, &info.name)?, shape))
     }
 
@@ -298,13 +316,20 @@ impl Builder<'_> {
         if count == 0 && inputs.iter().any(|&i| self.graph.values[i].constant.is_none()) {
             return Err(GraphError::Shape { tensor: name.to_owned(), why: format!("{shape:?} is empty") });
         }
+        // One node of the file may become many operations and tensors.
+        onnx::within("operations", self.graph.nodes.len() + 1, self.limits.nodes)?;
+        onnx::within("tensors", self.graph.values.len() + 1, 4 * self.limits.tensors)?;
+        let work = match &op {
+            Op::Linear(_) | Op::MatMul => {
+                count.saturating_mul(self.shape(inputs[0]).last().copied().unwrap_or(1))
+            }
+            Op::Attention(a) => a.macs(),
+            Op::Recurrent(cell) => count.saturating_add(2 * cell.macs()),
+            Op::Conv { .. } => count.saturating_mul(self.shape(inputs[1])[1]),
+            _ => count + self.graph.values[inputs[0]].len(),
+        };
         let constants: Option<Vec<_>> = inputs.iter().map(|&i| self.as_constant(i)).collect();
         if let Some(constants) = constants {
-            let work = match &op {
-                Op::Linear(_) => count.saturating_mul(constants[1].shape[0]),
-                Op::Recurrent(cell) => count.saturating_add(2 * cell.macs()),
-                _ => count + constants[0].data.len(),
-            };
             self.spend(name, work)?;
             let tensors: Vec<&Tensor> = constants.iter().map(|c| &**c).collect();
             let result = eval::apply(&op, &tensors, dtype, &shape);
@@ -321,15 +346,34 @@ impl Builder<'_> {
             let why = "integers are computed from an input; they exist only in folded constants".to_owned();
             return Err(GraphError::Shape { tensor: name.to_owned(), why });
         }
+        self.work = self.work.saturating_add(work);
+        if self.work > self.limits.work {
+            return Err(GraphError::Work { node: name.to_owned(), limit: self.limits.work });
+        }
+        if matches!(op, Op::Linear(_) | Op::LayerNorm { .. } | Op::RmsNorm { .. }) {
+            inputs[1..].iter().try_for_each(|&i| self.finite(i))?;
+        }
         let output = self.value(name, dtype, shape, None);
         self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), output });
         Ok(output)
     }
 
+    /// Weights must be finite after folding, too: an infinite one could hide behind a saturating function.
+    fn finite(&self, id: ValueId) -> Result<(), GraphError> {
+        let Some(t) = &self.graph.values[id].constant else { return Ok(()) };
+        match t.data.iter().position(|x| !x.is_finite()) {
+            Some(index) => {
+                let tensor = self.graph.values[id].name.clone();
+                Err(GraphError::NonFinite { tensor, index, value: t.data[index] })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Emits a function of one number, with the input's shape.
     pub(crate) fn unary(&mut self, name: &str, f: Unary, x: ValueId) -> Result<ValueId, GraphError> {
         let (mut dtype, shape) = (self.dtype(x), self.shape(x).to_vec());
-        if matches!(f, Unary::Not | Unary::Truth) {
+        if matches!(f, Unary::Not | Unary::IsNan | Unary::Truth) {
             dtype = DType::Bool;
         }
         self.emit(name, Op::Unary(f), &[x], dtype, shape)

@@ -16,6 +16,12 @@ pub struct Limits {
     pub elements: usize,
     /// Elements that loading one graph may compute in all: folded constants, broadcasts, lists of copies.
     pub folding: usize,
+    /// Inputs, and outputs, of one graph.
+    pub ports: usize,
+    /// Multiply-adds and single elements that one run of a graph may compute.
+    pub work: usize,
+    /// Bytes of one function's packed weights.
+    pub weights: usize,
     /// Bytes of one function's arena.
     pub arena: usize,
     /// Bytes of one string.
@@ -35,6 +41,9 @@ impl Default for Limits {
             dimension: 65_536,
             elements: 1 << 26,
             folding: 1 << 24,
+            ports: 256,
+            work: 1 << 34,
+            weights: 256 << 20,
             arena: 256 << 20,
             string: 64 << 10,
             metadata: 1 << 20,

@@ -243,9 +243,11 @@ impl<'a> Census<'a> {
 
     fn message(&mut self, mut bytes: &[u8], kind: Kind) -> Result<(), OnnxError> {
         let malformed = |e: prost::DecodeError| OnnxError::Malformed(e.to_string());
-        let mut attributes = 0;
+        let (mut attributes, mut inputs) = (0, 0);
         while bytes.has_remaining() {
             let (tag, wire) = decode_key(&mut bytes).map_err(malformed)?;
+            self.fields += 1;
+            within("protobuf fields", self.fields, 96 * (self.limits.nodes + self.limits.tensors))?;
             if wire != WireType::LengthDelimited {
                 skip_field(wire, tag, &mut bytes, DecodeContext::default()).map_err(malformed)?;
                 continue;
@@ -259,8 +261,6 @@ impl<'a> Census<'a> {
             }
             let (field, rest) = bytes.split_at(length as usize);
             bytes = rest;
-            self.fields += 1;
-            within("protobuf fields", self.fields, 96 * (self.limits.nodes + self.limits.tensors))?;
             let inner = match (kind, tag) {
                 (Kind::Model, 7) => Some(Kind::Graph),
                 (Kind::Graph, 1) => {
@@ -279,6 +279,11 @@ impl<'a> Census<'a> {
                 (Kind::ValueInfo, 2) => Some(Kind::Type),
                 (Kind::Type, 1) => Some(Kind::TensorType),
                 (Kind::TensorType, 2) => Some(Kind::Shape),
+                (Kind::Node, 1) => {
+                    inputs += 1;
+                    within("inputs of a node", inputs, self.limits.nodes)?;
+                    None
+                }
                 (Kind::Node, 2) => {
                     self.tensors += 1;
                     None
@@ -307,6 +312,10 @@ impl<'a> Census<'a> {
             if is_string {
                 within("bytes in a string", field.len(), self.limits.string)?;
             }
+            // Packed numbers take up to eight times as much memory as in the file.
+            if matches!((kind, tag), (Kind::Tensor, 1) | (Kind::Attribute, 7 | 8)) {
+                within("bytes in a list", field.len(), self.limits.string)?;
+            }
             if let Some(inner) = inner {
                 self.message(field, inner)?;
             }
@@ -315,6 +324,6 @@ impl<'a> Census<'a> {
     }
 }
 
-fn within(what: &'static str, got: usize, limit: usize) -> Result<(), OnnxError> {
+pub(crate) fn within(what: &'static str, got: usize, limit: usize) -> Result<(), OnnxError> {
     if got > limit { Err(OnnxError::TooMany { what, got, limit }) } else { Ok(()) }
 }

@@ -6,9 +6,13 @@ use crate::bundle::Bundle;
 use crate::manifest::ChunkMode;
 use crate::policy::Policy;
 use crate::session::ActError;
+use crate::text::shown;
 
 /// Longest header of `parity.safetensors`, bytes.
 const HEADER_CAP: u64 = 1 << 20;
+
+/// Most vectors of one function.
+const VECTOR_CAP: usize = 65_536;
 
 /// Why the vectors of a bundle cannot be replayed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -103,6 +107,16 @@ impl Policy {
     }
 }
 
+/// Checks a number of vectors (`None` when it overflows), each of which costs a run.
+fn vectors(tensor: &str, count: Option<usize>) -> Result<(), ParityError> {
+    if count.is_some_and(|n| (1..=VECTOR_CAP).contains(&n)) {
+        return Ok(());
+    }
+    let count = count.map_or_else(|| "too many".to_owned(), |n| n.to_string());
+    let why = format!("holds {count} vectors, not 1 to {VECTOR_CAP}");
+    Err(ParityError::Tensor { tensor: tensor.to_owned(), why })
+}
+
 /// A tensor of the file.
 struct Vectors {
     shape: Vec<usize>,
@@ -127,7 +141,7 @@ impl<'a> Replay<'a> {
         if header > HEADER_CAP {
             return Err(ParityError::File(format!("a header of {header} bytes, more than {HEADER_CAP}")));
         }
-        let file = SafeTensors::deserialize(bytes).map_err(|e| ParityError::File(e.to_string()))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|e| ParityError::File(shown(&e.to_string())))?;
         let (atol, rtol) = (spec.atol, spec.rtol);
         Ok(Self { file, atol, rtol, vectors: 0, measured: 0.0, used: -1.0, worst: Worst::default() })
     }
@@ -148,7 +162,8 @@ impl<'a> Replay<'a> {
     /// A tensor that must be there, of `lead` followed by dimensions that hold `each` numbers.
     fn shaped(&self, name: &str, lead: &[usize], each: usize) -> Result<Vectors, ParityError> {
         let v = self.tensor(name)?.ok_or_else(|| ParityError::Missing(name.to_owned()))?;
-        if !v.shape.starts_with(lead) || v.shape[lead.len()..].iter().product::<usize>() != each {
+        let count = lead.iter().try_fold(each, |n, &d| n.checked_mul(d));
+        if !v.shape.starts_with(lead) || count != Some(v.data.len()) {
             let why = format!("has the shape {:?}, but {lead:?} and then {each} numbers are needed", v.shape);
             return Err(ParityError::Tensor { tensor: name.to_owned(), why });
         }
@@ -174,6 +189,7 @@ impl<'a> Replay<'a> {
             let why = format!("has the shape {shape:?}, not [sequences, steps, {n}]");
             return Err(ParityError::Tensor { tensor: "obs".into(), why });
         };
+        vectors("obs", count.checked_mul(steps))?;
         let obs = self.shaped("obs", &[count, steps], n)?.data;
         let m = policy.previous_len();
         let prev = match self.tensor("previous_action")? {
@@ -230,6 +246,7 @@ impl<'a> Replay<'a> {
         let Some(count) = self.tensor(&tensor(&first.binding))?.and_then(|v| v.shape.first().copied()) else {
             return Ok(());
         };
+        vectors(&tensor(&first.binding), Some(count))?;
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         for port in session.inputs() {
             inputs.push(self.shaped(&tensor(&port.binding), &[count], port.len())?.data);

@@ -22,6 +22,16 @@ pub struct Options {
     pub limits: Limits,
 }
 
+impl Options {
+    /// The instruction set to use, if this machine has it.
+    pub(crate) fn level(&self) -> Result<Level, LoadError> {
+        match self.isa {
+            Some(isa) => Level::of(isa).ok_or(LoadError::Isa(isa)),
+            None => Ok(Level::best()),
+        }
+    }
+}
+
 /// Why a bundle cannot be run.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -112,10 +122,7 @@ impl Policy {
     pub fn load(bundle: &Bundle, options: &Options) -> Result<Self, LoadError> {
         let m = bundle.manifest();
         let weights = options.weights.unwrap_or(m.weights);
-        let level = match options.isa {
-            Some(isa) => Level::of(isa).ok_or(LoadError::Isa(isa))?,
-            None => Level::best(),
-        };
+        let level = options.level()?;
         let mut sessions = BTreeMap::new();
         for (name, f) in &m.functions {
             let file = bundle.entry(&f.file).ok_or_else(|| LoadError::Missing(f.file.clone()))?;

@@ -1,6 +1,6 @@
 //! One function of a bundle, ready to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::fuse;
@@ -9,8 +9,9 @@ use crate::int8;
 use crate::isa::Level;
 use crate::limits::Limits;
 use crate::manifest::{self, Weights};
-use crate::memory::{Block, Span};
+use crate::memory::{Block, LINE, Span};
 use crate::plan::Plan;
+use crate::policy::{LoadError, Options};
 
 /// What a number belongs to, in [`ActError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +129,22 @@ impl Session {
         Self::plan(graph, f, weights, level, limits)
     }
 
+    /// Loads a bare ONNX file, without a bundle around it. A leading dimension that the file leaves open becomes `batch`.
+    ///
+    /// # Errors
+    /// The operator, tensor or size that stands in the way, or the instruction set that the machine lacks.
+    pub fn from_onnx(file: &[u8], batch: usize, options: &Options) -> Result<Self, LoadError> {
+        let level = options.level()?;
+        let f = manifest::Function {
+            file: "graph".into(),
+            batch: batch.max(1),
+            inputs: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+        };
+        let graph = |error| LoadError::Graph { file: f.file.clone(), error };
+        Self::load(file, &f, options.weights.unwrap_or(Weights::F32), level, &options.limits).map_err(graph)
+    }
+
     /// Plans a graph that was built, and perhaps fused, before.
     pub(crate) fn plan(
         mut graph: Graph,
@@ -137,6 +154,11 @@ impl Session {
         limits: &Limits,
     ) -> Result<Self, GraphError> {
         fuse::legalise(&mut graph, limits.folding)?;
+        let packed = packed_bytes(&graph);
+        if packed > limits.weights {
+            let why = format!("the weights take {packed} bytes, more than {}", limits.weights);
+            return Err(GraphError::Shape { tensor: f.file.clone(), why });
+        }
         let plan = Plan::new(&graph, weights);
         let bytes = plan.arena.saturating_mul(4);
         if bytes > limits.arena {
@@ -191,6 +213,11 @@ impl Session {
         self.plan.outputs[i].of(self.arena.get())
     }
 
+    /// Names of the kernels, in the order of execution.
+    pub fn kernels(&self) -> Vec<String> {
+        self.plan.kernels().collect()
+    }
+
     /// Computes the outputs.
     ///
     /// # Errors
@@ -224,6 +251,18 @@ impl Session {
             s.of_mut(self.arena.get_mut()).copy_from_slice(&data);
         }
     }
+}
+
+/// Most bytes that the constants of a graph take once they are packed: rows are padded to whole vectors.
+fn packed_bytes(graph: &Graph) -> usize {
+    let read = graph.nodes.iter().flat_map(|n| &n.inputs);
+    let used: BTreeSet<usize> = read.chain(&graph.outputs).copied().collect();
+    let padded = |shape: &[usize]| match shape.split_last() {
+        Some((last, rest)) => rest.iter().product::<usize>().saturating_mul(last.next_multiple_of(LINE)),
+        None => LINE,
+    };
+    let constants = used.iter().map(|&v| &graph.values[v]).filter(|v| v.constant.is_some());
+    constants.fold(0usize, |sum, v| sum.saturating_add(padded(&v.shape).saturating_mul(4)))
 }
 
 /// First element that is not finite: which span, and where in it.

@@ -6,8 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use cadenza_policy::manifest::Weights;
-use cadenza_policy::{Bundle, Options, Policy};
-use common::{layers, lazy, plain, recorded};
+use cadenza_policy::{Bundle, Options, Policy, Session};
+use common::{golden, layers, lazy, plain, recorded};
 
 /// Counts the heap operations of the threads that ask for it.
 struct Counting;
@@ -67,7 +67,8 @@ fn load(bundle: &Bundle, weights: Weights) -> Policy {
 
 #[test]
 fn a_thousand_ticks_allocate_nothing() {
-    let plain = ["mlp_relu", "mlp_softplus", "mlp_gelu", "mlp_norm", "symphony"].map(|n| (n, plain(n)));
+    let plain = ["mlp_relu", "mlp_softplus", "mlp_gelu", "mlp_norm", "symphony", "encoder_18", "mask_23"];
+    let plain = plain.map(|n| (n, self::plain(n)));
     let recurrent = [("gru_opset11", &["h"][..]), ("lstm", &["h", "c"])].map(|(n, s)| (n, layers(n, s)));
     let all = plain.into_iter().chain(recurrent);
     for ((name, bundle), weights) in all.flat_map(|net| FORMATS.map(|w| (net.clone(), w))) {
@@ -91,6 +92,25 @@ fn a_thousand_ticks_allocate_nothing() {
         });
         assert_eq!((heap, good, refused), (0, 1000, 4000), "{name} {weights:?}");
     }
+}
+
+#[test]
+fn a_diffusion_step_allocates_nothing() {
+    let (inputs, _) = recorded("unet");
+    let mut net = Session::from_onnx(&golden("unet.onnx"), 1, &Options::default()).unwrap();
+    let names = ["sample", "step", "condition"];
+    let (mut good, mut refused) = (0, 0);
+    let heap = counted(|| {
+        for k in 0..200 {
+            for (port, name) in names.into_iter().enumerate() {
+                net.input_mut(port).copy_from_slice(&inputs[k % inputs.len()][name]);
+            }
+            good += usize::from(net.run().is_ok());
+            net.input_mut(0)[3] = f32::NAN;
+            refused += usize::from(net.run().is_err());
+        }
+    });
+    assert_eq!((heap, good, refused), (0, 200, 200));
 }
 
 #[test]

@@ -90,9 +90,9 @@ fn a_failed_call_leaves_state_and_output_alone() {
         let b = layers(name, states);
         let (inputs, _) = recorded(name);
         let (mut clean, mut troubled) = (load(&b, None, None), load(&b, None, None));
-        let (mut x, mut y) = ([0.0; 6], [0.0; 6]);
+        let mut x = [0.0; 6];
         for i in &inputs {
-            y = [7.0; 6];
+            let mut y = [7.0; 6];
             let error = troubled.act(&[f32::NAN; 16], &[], &mut y).unwrap_err();
             assert_eq!(error, ActError::NonFiniteInput { port: Port::Observation, index: 0 });
             assert!(troubled.act(&i["obs"][1..], &[], &mut y).is_err());

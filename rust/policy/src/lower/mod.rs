@@ -1,10 +1,16 @@
 //! From ONNX operators to operations: one file for each class of operators. A new class is a new file and a new line
 //! in [`node`].
 
+mod attention;
+mod channel_norm;
 mod constant;
+mod conv;
 mod elementwise;
+mod fold;
 mod linear;
 mod norm;
+mod operators;
+mod pad;
 mod recurrent;
 mod shape;
 
@@ -14,6 +20,8 @@ use std::sync::Arc;
 use crate::graph::{Builder, GraphError, ValueId, label};
 use crate::onnx::{AttributeProto, NodeProto};
 use crate::tensor::Tensor;
+
+pub use operators::operators;
 
 type Outputs = Result<Vec<ValueId>, GraphError>;
 
@@ -31,8 +39,22 @@ pub(crate) fn node(b: &mut Builder<'_>, proto: &NodeProto) -> Result<(), GraphEr
     let find = |i: &String| if i.is_empty() { Ok(None) } else { b.lookup(&name, i).map(Some) };
     let inputs = proto.input.iter().map(find).collect::<Result<_, _>>()?;
     let cx = Cx { proto, inputs, opset: b.opset, used: RefCell::default(), name };
-    let classes =
-        [elementwise::lower, linear::lower, norm::lower, recurrent::lower, shape::lower, constant::lower];
+    if let Some(hint) = operators::refusal(&proto.op_type, b.opset) {
+        return Err(cx.unsupported(&proto.op_type, &hint));
+    }
+    let classes = [
+        elementwise::lower,
+        linear::lower,
+        attention::lower,
+        norm::lower,
+        channel_norm::lower,
+        conv::lower,
+        pad::lower,
+        recurrent::lower,
+        shape::lower,
+        constant::lower,
+        fold::lower,
+    ];
     let mut outputs = None;
     for lower in classes {
         outputs = lower(b, &cx).transpose()?;
@@ -41,8 +63,7 @@ pub(crate) fn node(b: &mut Builder<'_>, proto: &NodeProto) -> Result<(), GraphEr
         }
     }
     let Some(outputs) = outputs else {
-        let (node, op, hint) = (cx.name.clone(), proto.op_type.clone(), hint(&proto.op_type).to_owned());
-        return Err(GraphError::Unsupported { node, op, hint });
+        return Err(cx.unsupported(&proto.op_type, ""));
     };
     cx.all_attributes_used()?;
     // Optional outputs that we do not compute stay undefined: whoever reads them is refused as dangling.
@@ -50,20 +71,6 @@ pub(crate) fn node(b: &mut Builder<'_>, proto: &NodeProto) -> Result<(), GraphEr
         b.define(name, id)?;
     }
     Ok(())
-}
-
-/// What to do instead of using an operator.
-fn hint(op: &str) -> &'static str {
-    match op {
-        "If" | "Loop" | "Scan" => "; a tick has no control flow: export a straight graph",
-        "Einsum" => "; write matmul",
-        "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Multinomial"
-        | "Bernoulli" => "; give the noise as an input (binding noise)",
-        _ if op.starts_with("QLinear") || op.ends_with("QuantizeLinear") || op == "DequantizeLinear" => {
-            "; export f32 and set weights=int8"
-        }
-        _ => "",
-    }
 }
 
 /// A node in the course of lowering.
@@ -124,25 +131,32 @@ impl<'a> Cx<'a> {
         Some(found)
     }
 
+    /// Attribute `name` if it has the type `kind`. One of another type stays unread, and is refused for that.
+    fn typed(&self, name: &str, kind: i32) -> Option<&'a AttributeProto> {
+        // Files older than the field say 0.
+        let fits = |a: &&AttributeProto| a.name == name && (a.kind == kind || a.kind == 0);
+        self.proto.attribute.iter().find(fits).and_then(|_| self.attribute(name))
+    }
+
     fn int(&self, name: &str, default: i64) -> i64 {
-        self.attribute(name).map_or(default, |a| a.i)
+        self.typed(name, 2).map_or(default, |a| a.i)
     }
 
     fn float(&self, name: &str, default: f32) -> Result<f32, GraphError> {
-        let x = self.attribute(name).map_or(default, |a| a.f);
+        let x = self.typed(name, 1).map_or(default, |a| a.f);
         if x.is_finite() { Ok(x) } else { Err(self.bad_attribute(name, format!("{x} is not finite"))) }
     }
 
     fn ints(&self, name: &str) -> Option<Vec<i64>> {
-        self.attribute(name).map(|a| a.ints.clone())
+        self.typed(name, 7).map(|a| a.ints.clone())
     }
 
     fn string(&self, name: &str) -> Option<String> {
-        self.attribute(name).map(|a| String::from_utf8_lossy(&a.s).into_owned())
+        self.typed(name, 3).map(|a| String::from_utf8_lossy(&a.s).into_owned())
     }
 
     fn strings(&self, name: &str) -> Vec<String> {
-        let texts = self.attribute(name).map_or(&[][..], |a| &a.strings);
+        let texts = self.typed(name, 8).map_or(&[][..], |a| &a.strings);
         texts.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect()
     }
 
@@ -159,9 +173,13 @@ impl<'a> Cx<'a> {
     }
 
     fn all_attributes_used(&self) -> Result<(), GraphError> {
-        let used = self.used.borrow();
-        match self.proto.attribute.iter().find(|a| !used.contains(&a.name.as_str())) {
-            Some(a) => Err(self.bad_attribute(&a.name, "is not read by this version")),
+        let (used, all) = (self.used.borrow(), &self.proto.attribute);
+        if let Some(a) = all.iter().find(|a| !used.contains(&a.name.as_str())) {
+            return Err(self.bad_attribute(&a.name, "is not read by this version"));
+        }
+        // Readers disagree which of two counts.
+        match all.iter().enumerate().find(|(i, a)| all[..*i].iter().any(|b| b.name == a.name)) {
+            Some((_, a)) => Err(self.bad_attribute(&a.name, "stands there twice")),
             None => Ok(()),
         }
     }

@@ -28,7 +28,7 @@ fn identity(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     // Dropout's; it does nothing at inference.
     cx.int("seed", 0);
     cx.float("ratio", 0.5)?;
-    if cx.optional(2).and_then(|id| b.as_constant(id)).is_some_and(|t| t.data.iter().any(|&x| x != 0.0)) {
+    if cx.optional(2).is_some() && cx.constant(b, 2)?.data.iter().any(|&x| x != 0.0) {
         return Err(cx.bad_input(2, "asks for training mode"));
     }
     view(b, cx, cx.input(0)?, b.shape(cx.input(0)?).to_vec())
@@ -94,7 +94,13 @@ fn unsqueeze(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     let x = cx.input(0)?;
     let axes = cx.axes(b, 1, 13)?.ok_or_else(|| cx.bad_input(1, "is missing"))?;
     let rank = b.shape(x).len() + axes.len();
+    if rank > b.limits.rank {
+        return Err(cx.bad_shape(format!("a rank of {rank} is beyond the limits")));
+    }
     let axes = axes.into_iter().map(|a| cx.axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(a) = axes.iter().find(|a| axes.iter().filter(|b| a == b).count() > 1) {
+        return Err(cx.bad_shape(format!("axis {a} is inserted twice")));
+    }
     let mut rest = b.shape(x).to_vec().into_iter();
     let shape: Vec<usize> =
         (0..rank).map(|a| if axes.contains(&a) { 1 } else { rest.next().unwrap_or(1) }).collect();
@@ -181,6 +187,9 @@ fn transpose_node(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphErro
     let rank = b.shape(x).len();
     let order = match cx.ints("perm") {
         None => (0..rank).rev().collect(),
+        Some(perm) if perm.len() != rank => {
+            return Err(cx.bad_attribute("perm", format!("{} axes for {rank} dimensions", perm.len())));
+        }
         Some(perm) => perm.into_iter().map(|a| cx.axis(a, rank)).collect::<Result<Vec<_>, _>>()?,
     };
     let mut sorted = order.clone();
@@ -198,13 +207,18 @@ fn slice(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     let (starts, ends) = (need(1, cx.ints_at(b, 1)?)?, need(2, cx.ints_at(b, 2)?)?);
     let axes = cx.ints_at(b, 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
     let steps = cx.ints_at(b, 4)?.unwrap_or_else(|| vec![1; starts.len()]);
-    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
-        return Err(cx.bad_shape("starts, ends, axes and steps differ in length"));
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] || starts.len() > own.len() {
+        return Err(
+            cx.bad_shape("starts, ends, axes and steps differ in length, or name more axes than there are")
+        );
     }
     let (mut shape, mut stride) = (own.clone(), strides(&own));
     let mut start = 0usize;
     for i in 0..starts.len() {
         let axis = cx.axis(axes[i], own.len())?;
+        if axes[..i].iter().any(|&a| cx.axis(a, own.len()) == Ok(axis)) {
+            return Err(cx.bad_shape(format!("axis {axis} is sliced twice")));
+        }
         let (d, step) = (own[axis] as i64, steps[i]);
         let wrap = |v: i64| if v < 0 { v.saturating_add(d) } else { v };
         // A step longer than the axis takes one element, whatever its length.
@@ -245,8 +259,11 @@ fn split(b: &mut Builder<'_>, cx: &Cx<'_>) -> Outputs {
             (0..parts).map(|i| each.min(own[axis].saturating_sub(i * each))).collect()
         }
     };
+    if lengths.len() != parts {
+        return Err(cx.bad_shape(format!("{} lengths for {parts} outputs", lengths.len())));
+    }
     let total = lengths.iter().try_fold(0usize, |sum, &n| sum.checked_add(n));
-    if lengths.len() != parts || total != Some(own[axis]) {
+    if total != Some(own[axis]) {
         return Err(cx.bad_shape(format!("axis {axis} of {own:?} does not split into {lengths:?}")));
     }
     let stride = strides(&own);
@@ -278,6 +295,7 @@ fn concat(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     crate::tensor::elements(&shape, &cx.name, b.limits)?;
     let block: usize = shape[axis + 1..].iter().product();
     let outer: usize = shape[..axis].iter().product();
+    b.spend(&cx.name, outer * inputs.len())?;
     let (whole, mut before, mut lists) = (shape[axis] * block, 0, Vec::new());
     for &id in &inputs {
         let len = b.shape(id)[axis] * block;
@@ -285,7 +303,6 @@ fn concat(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
         lists.push(list.collect());
         before += len;
     }
-    b.spend(&cx.name, outer * inputs.len())?;
     b.emit(&cx.name, Op::Rearrange(lists), &inputs, b.dtype(inputs[0]), shape)
 }
 
