@@ -10,16 +10,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import json
 import logging
-import os
-import subprocess
-import sys
-import tempfile
-import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,43 +21,28 @@ import numpy as np
 import onnx
 import torch
 
-from cadenza import __version__, _native
+from cadenza.bundle import (
+    ExportError,
+    ExportReport,
+    ParityConfig,
+    parity_observations,
+    write_proven,
+)
+from cadenza.bundle import provenance as provenance_here
+from cadenza.metadata import metadata_props
+
+__all__ = [
+    "ExportError",
+    "ExportReport",
+    "ParityConfig",
+    "export",
+    "export_onnx",
+    "export_run",
+    "parity_observations",
+    "to_onnx",
+]
 
 OPSET = 18
-
-
-class ExportError(ValueError):
-    """The network cannot be exported; the text names the value and the limit."""
-
-
-@dataclass(frozen=True)
-class ParityConfig:
-    """How many vectors are recorded, and from what.
-
-    Attributes:
-        sequences: number of sequences S; each starts with a reset.
-        steps: steps K of each sequence.
-        seed: seed of the drawn observations.
-        rollout: observations `[n, obs]` met in training; half of the vectors are drawn from them when given.
-    """
-
-    sequences: int = 8
-    steps: int = 16
-    seed: int = 0
-    rollout: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What was written: path, bundle id (hexadecimal), size in bytes, and the parity of engine and torch."""
-
-    path: Path
-    id: str
-    bytes: int
-    vectors: int
-    max_difference: float
-    atol: float
-    operators: list[str] = field(default_factory=list)
 
 
 def export(
@@ -86,12 +65,11 @@ def export(
         ExportError: the network is ill-conditioned, or its shapes disagree with the manifest.
         _native.BundleError: the manifest or the graph is refused; the text names key and value.
     """
-    path = Path(path)
     parity = parity or ParityConfig()
     step = copy.deepcopy(step).cpu().eval()
     obs = parity_observations(manifest["observation"]["size"], parity)
     expected, atol = _expected(step, obs, len(manifest["action"]["joints"]))
-    graph = to_onnx(step, obs[0, :1], metadata=_metadata(manifest))
+    graph = to_onnx(step, obs[0, :1], metadata=metadata_props(manifest))
     document = {
         **manifest,
         "format": 1,
@@ -110,22 +88,14 @@ def export(
             "rtol": 1e-5,
             "measured": 0.0,
         },
-        "provenance": _provenance() | (provenance or {}),
+        "provenance": provenance_here() | {"torch": torch.__version__} | (provenance or {}),
     }
-    tensors = {"obs": obs, "expected": expected}
-    # Written twice: the first bundle measures how close the engine comes, the second says so.
-    _, difference = _write_verified(None, document, graph, tensors, specification)
-    document["parity"]["measured"] = difference
-    data, difference = _write_verified(path, document, graph, tensors, specification)
-    return ExportReport(
-        path=path,
-        id=_native.Bundle.from_bytes(data).id,
-        bytes=len(data),
-        vectors=obs.shape[0] * obs.shape[1],
-        max_difference=difference,
-        atol=atol,
-        operators=sorted({node.op_type for node in onnx.load_from_string(graph).graph.node}),
-    )
+    entries = {"step.onnx": graph}
+    if specification is not None:
+        entries["spec.stl"] = specification.encode()
+    report = write_proven(path, document, entries, {"obs": obs, "expected": expected})
+    operators = {node.op_type for node in onnx.load_from_string(graph).graph.node}
+    return replace(report, operators=sorted(operators))
 
 
 def to_onnx(module: torch.nn.Module, example: np.ndarray, metadata: dict[str, str] | None = None) -> bytes:
@@ -156,26 +126,6 @@ def to_onnx(module: torch.nn.Module, example: np.ndarray, metadata: dict[str, st
     return model.SerializeToString(deterministic=True)
 
 
-def parity_observations(size: int, config: ParityConfig) -> np.ndarray:
-    """Observations `[S, K, size]`: rollout, normal and extreme ones (zeros, one-hot ±10, all ±10)."""
-    rng = np.random.default_rng(config.seed)
-    total = config.sequences * config.steps
-    rows = rng.standard_normal((total, size))
-    if config.rollout is not None and len(config.rollout):
-        seen = np.asarray(config.rollout, dtype=np.float64)
-        rows = rows * (seen.std(axis=0) + 1e-3) + seen.mean(axis=0)
-        half = total // 2
-        rows[:half] = seen[rng.integers(len(seen), size=half)]
-    extremes = rows[total - total // 4 :]
-    extremes[:] = 0.0
-    for i, row in enumerate(extremes[1:]):
-        if i < 2:
-            row[:] = 10.0 if i else -10.0
-        else:
-            row[(i - 2) % size] = 10.0 if (i - 2) // size % 2 == 0 else -10.0
-    return rows.reshape(config.sequences, config.steps, size).astype(np.float32)
-
-
 def _expected(step: torch.nn.Module, obs: np.ndarray, actions: int) -> tuple[np.ndarray, float]:
     """What torch answers in float32, and the tolerance that its own rounding justifies."""
     flat = torch.from_numpy(obs.reshape(-1, obs.shape[-1]))
@@ -197,72 +147,6 @@ def _expected(step: torch.nn.Module, obs: np.ndarray, actions: int) -> tuple[np.
             f"ill-conditioned network: output {worst} differs by {float(error.max()):.2g} from float64"
         )
     return np.ascontiguousarray(single.numpy()).reshape(*obs.shape[:2], actions), atol
-
-
-def _write_verified(
-    path: Path | None,
-    document: dict[str, Any],
-    graph: bytes,
-    tensors: dict[str, np.ndarray],
-    specification: str | None,
-) -> tuple[bytes, float]:
-    entries = {"step.onnx": graph}
-    if specification is not None:
-        entries["spec.stl"] = specification.encode()
-    data = _native.write_bundle(json.dumps(document), entries, tensors)
-    bundle = _native.Bundle.from_bytes(data)
-    report = _native.Policy(bundle).verify(bundle)
-    if not report.passed:
-        raise ExportError(f"the engine does not reproduce torch: {report}")
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    return data, report.max_difference
-
-
-def _metadata(manifest: dict[str, Any]) -> dict[str, str]:
-    """The `metadata_props` that mjlab's deployers read, so that they can run our graphs."""
-    joints = {joint["name"]: joint for joint in manifest["joints"]}
-    scale = manifest["action"]["scale"]
-    terms = manifest["observation"]["terms"]
-
-    def csv(values: list[Any]) -> str:
-        return ",".join(repr(v) if isinstance(v, float) else str(v) for v in values)
-
-    return {
-        "joint_names": csv(list(joints)),
-        "joint_stiffness": csv([joint["kp"] for joint in joints.values()]),
-        "joint_damping": csv([joint["kd"] for joint in joints.values()]),
-        "default_joint_pos": csv([joint["default"] for joint in joints.values()]),
-        "command_names": csv([command["name"] for command in manifest.get("commands", [])]),
-        "observation_names": csv([term["name"] for term in terms]),
-        "action_scale": csv([scale.get(name, scale.get("*")) for name in manifest["action"]["joints"]]),
-    }
-
-
-def _provenance() -> dict[str, Any]:
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    created = time.gmtime(int(epoch) if epoch else time.time())
-    record: dict[str, Any] = {
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", created),
-        "cadenza": __version__,
-        "torch": torch.__version__,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    }
-    with contextlib.suppress(OSError, subprocess.SubprocessError):  # not in a repository
-        record |= {"git": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
-    return record
-
-
-def _git(*args: str) -> str:
-    done = subprocess.run(["git", *args], capture_output=True, text=True, timeout=5, check=True)
-    return done.stdout.strip()
 
 
 @contextlib.contextmanager
