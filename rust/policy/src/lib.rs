@@ -83,6 +83,7 @@ mod strict;
 mod tensor;
 mod terms;
 mod validate;
+pub mod vectors;
 
 #[cfg(test)]
 mod testing;
@@ -98,3 +99,4 @@ pub use onnx::OnnxError;
 pub use parity::{ParityError, ParityReport};
 pub use policy::{LoadError, Options, Policy};
 pub use session::{ActError, Footprint, Port, PortInfo, Session};
+pub use vectors::{Recorded, Vectors};
