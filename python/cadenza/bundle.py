@@ -45,6 +45,19 @@ class ParityConfig:
 
 
 @dataclass(frozen=True)
+class SensorFrames:
+    """Observations of training, and the sensors that they were made of: the first sequences of the vectors.
+
+    Attributes:
+        obs: `[S, K, obs]`, each sequence from a reset.
+        sensors: by name (rust/runtime/src/observe/frames.rs), `[S, K, ·]`, joints in the manifest's order.
+    """
+
+    obs: np.ndarray
+    sensors: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class ExportReport:
     """What was written.
 
@@ -152,6 +165,7 @@ def write_proven(
 def _proven(
     document: dict[str, Any], entries: Mapping[str, bytes], tensors: Mapping[str, np.ndarray]
 ) -> tuple[bytes, _native.ParityReport]:
+    tensors = {name: np.ascontiguousarray(values, np.float32) for name, values in tensors.items()}
     data = _native.write_bundle(json.dumps(document), entries, tensors)
     bundle = _native.Bundle.from_bytes(data)
     report = _native.Policy(bundle).verify(bundle)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import json
 import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -25,16 +26,22 @@ from cadenza.bundle import (
     ExportError,
     ExportReport,
     ParityConfig,
+    SensorFrames,
     parity_observations,
     write_proven,
 )
 from cadenza.bundle import provenance as provenance_here
 from cadenza.metadata import metadata_props
 
+if TYPE_CHECKING:
+    from cadenza.algos import Algorithm
+    from cadenza.tasks.task import Task
+
 __all__ = [
     "ExportError",
     "ExportReport",
     "ParityConfig",
+    "SensorFrames",
     "export",
     "export_onnx",
     "export_run",
@@ -43,6 +50,8 @@ __all__ = [
 ]
 
 OPSET = 18
+# As the runtime's own (rust/runtime/src/observe/frames.rs).
+FRAME_TOLERANCE = 1e-4
 
 
 def export(
@@ -52,6 +61,7 @@ def export(
     manifest: dict[str, Any],
     specification: str | None = None,
     parity: ParityConfig | None = None,
+    frames: SensorFrames | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> ExportReport:
     """Writes `step` (`[1, obs] → [1, action]`, float32) as the bundle `path`.
@@ -59,7 +69,8 @@ def export(
     `manifest` says what the numbers mean (rates, joints, frames, observation, action, commands, monitors:
     the form of the manifest without `files`, `functions` and `parity`). The bundle is written to a temporary
     file, read back, its vectors are replayed by the engine, and only then it takes its name: a failure leaves
-    no file.
+    no file. With `frames` the bundle carries observations of training with their sensors, so that the runtime
+    can prove that it builds the one from the other.
 
     Raises:
         ExportError: the network is ill-conditioned, or its shapes disagree with the manifest.
@@ -68,6 +79,8 @@ def export(
     parity = parity or ParityConfig()
     step = copy.deepcopy(step).cpu().eval()
     obs = parity_observations(manifest["observation"]["size"], parity)
+    if frames is not None:
+        obs = np.concatenate([frames.obs, obs])
     expected, atol = _expected(step, obs, len(manifest["action"]["joints"]))
     graph = to_onnx(step, obs[0, :1], metadata=metadata_props(manifest))
     document = {
@@ -93,7 +106,10 @@ def export(
     entries = {"step.onnx": graph}
     if specification is not None:
         entries["spec.stl"] = specification.encode()
-    report = write_proven(path, document, entries, {"obs": obs, "expected": expected})
+    tensors = {"obs": obs, "expected": expected}
+    if frames is not None:
+        tensors |= {f"frame.{name}": values for name, values in frames.sensors.items()}
+    report = write_proven(path, document, entries, tensors)
     operators = {node.op_type for node in onnx.load_from_string(graph).graph.node}
     return replace(report, operators=sorted(operators))
 
@@ -184,12 +200,15 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
         seen.append(env.step(agent.act(seen[-1], explore=False)).obs)
     env.close()
     manifest = task.manifest()
+    parity = ParityConfig(seed=config.seed, rollout=np.concatenate(seen))
+    frames = record_frames(task, agent, parity.steps, config.eval_seed + 2)
     return export(
         path,
         agent.deploy_module(),
         manifest=manifest | {"in_graph": manifest["in_graph"] | {"squash": True}},
         specification=task.spec() or None,
-        parity=ParityConfig(seed=config.seed, rollout=np.concatenate(seen)),
+        parity=parity,
+        frames=frames,
         provenance={
             "algorithm": config.algorithm,
             "environment": config.task,
@@ -198,6 +217,36 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
             "mujoco": _version("mujoco"),
         },
     )
+
+
+def record_frames(task: Task, agent: Algorithm, steps: int, seed: int) -> SensorFrames:
+    """Two sequences of a policy's observations in simulation, with their sensors.
+
+    Raises:
+        ExportError: the runtime builds other observations from these sensors than training did, or an episode
+            ends within `steps`.
+    """
+    from cadenza import _native
+    from cadenza.sim.env import RobotEnvironment
+
+    env = RobotEnvironment(task, 2, seed=seed)
+    obs, sensors = [env.reset()], [env.sensors()]
+    for _ in range(steps - 1):
+        step = env.step(agent.act(obs[-1], explore=False))
+        if (step.terminated | step.truncated).any():
+            raise ExportError(f"an episode of {task.name} ends within {steps} steps")
+        obs.append(step.obs)
+        sensors.append(env.sensors())
+    env.close()
+    frames = SensorFrames(
+        np.stack(obs, axis=1), {name: np.stack([s[name] for s in sensors], axis=1) for name in sensors[0]}
+    )
+    rebuilt = _native.observe_frames(json.dumps(task.manifest()), task.robot.native, dict(frames.sensors))
+    difference = np.abs(rebuilt - frames.obs) / np.maximum(1.0, np.abs(frames.obs))
+    if difference.max() > FRAME_TOLERANCE:
+        where = [int(i) for i in np.unravel_index(difference.argmax(), difference.shape)]
+        raise ExportError(f"the runtime's observation differs by {difference.max():.2g} at {where}")
+    return frames
 
 
 def export_onnx(run_dir: str | Path, path: str | Path) -> Path:

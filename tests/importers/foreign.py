@@ -1,4 +1,4 @@
-"""What the importers' tests share: fixtures, facts that only the user knows, sensors, and an answer by onnxruntime."""
+"""What the importers' tests share: fixtures, facts that only the user knows, sensors, answers."""
 
 import json
 from pathlib import Path

@@ -142,7 +142,7 @@ def record(
     tensors = {"obs": obs, "expected": expected} | {f"carry.{name}": value for name, value in last.items()}
     if "previous_action" in replay.inputs.values():
         tensors["previous_action"] = previous
-    return {name: np.ascontiguousarray(x, np.float32) for name, x in tensors.items()}, atol
+    return tensors, atol
 
 
 def _double(replay: Replay, graph: Graph, obs: np.ndarray, previous: np.ndarray) -> np.ndarray:
