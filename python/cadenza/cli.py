@@ -137,9 +137,9 @@ class _Host:
     """What the runtime's command line asks of Python: names of robots, and a simulator."""
 
     def robot(self, name: str) -> str:
-        from cadenza.robot import load_robot
+        from cadenza.robot import find_robot  # the loop needs no model
 
-        return str(load_robot(name).path)
+        return str(find_robot(name))
 
     def simulate(self, robot: str, bundle: str) -> object:
         from cadenza.robot import load_robot

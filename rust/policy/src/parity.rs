@@ -182,7 +182,8 @@ impl<'a> Replay<'a> {
             _ => format!("{name}.{binding}"),
         };
         let Some(first) = session.inputs().first() else { return Ok(()) };
-        let Some(count) = self.file.tensor(&tensor(&first.binding))?.and_then(|v| v.shape.first().copied()) else {
+        let Some(count) = self.file.tensor(&tensor(&first.binding))?.and_then(|v| v.shape.first().copied())
+        else {
             return Ok(());
         };
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());

@@ -44,7 +44,8 @@ pub(super) fn run(args: &Args, host: &dyn Host, out: &mut Out) -> Outcome {
     if let Some(name) = &args.robot {
         let robot = open_robot(name, host)?;
         all_fits(args, bundle.manifest(), &robot)?;
-        frames(&bundle, &robot, out).map_err(|error| Failure { code: 3, ..misfit(&error, &args.bundle, &robot) })?;
+        frames(&bundle, &robot, out)
+            .map_err(|error| Failure { code: 3, ..misfit(&error, &args.bundle, &robot) })?;
         fit(&bundle, &robot, out).map_err(|error| misfit(&error, &args.bundle, &robot))?;
     }
     Ok(0)
@@ -89,8 +90,14 @@ fn all_fits(args: &Args, m: &Manifest, robot: &Robot) -> Result<(), Failure> {
 /// Observations rebuilt from the recorded sensors.
 fn frames(bundle: &Bundle, robot: &Robot, out: &mut Out) -> Result<(), RunError> {
     let text = match verify_frames(bundle, robot)? {
-        None => "none recorded: order, scale and history of the observation are as the manifest says".to_owned(),
-        Some(r) => format!("{n}/{n} observations rebuilt from sensors, max |d| {:.1e}", r.measured, n = r.observations),
+        None => {
+            "none recorded: order, scale and history of the observation are as the manifest says".to_owned()
+        }
+        Some(r) => format!(
+            "{n}/{n} observations rebuilt from sensors, max |d| {:.1e}",
+            r.measured,
+            n = r.observations
+        ),
     };
     out.say(row("sensors", text));
     Ok(())

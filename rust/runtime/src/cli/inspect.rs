@@ -233,13 +233,17 @@ fn parity(bundle: &Bundle, out: &mut Out) {
         return;
     };
     let vectors = Vectors::open(bundle);
-    let shape = |name: &str| vectors.as_ref().ok().and_then(|v| v.tensor(name).ok().flatten()).map(|t| t.shape);
+    let shape =
+        |name: &str| vectors.as_ref().ok().and_then(|v| v.tensor(name).ok().flatten()).map(|t| t.shape);
     let count = match shape("obs").as_deref() {
         Some([sequences, steps, _]) => format!("{sequences} sequences of {steps} steps"),
         _ => "vectors".to_owned(),
     };
     let (atol, rtol) = (number(p.atol), number(p.rtol));
-    let text = format!("{count} from {}, tolerance {atol} + {rtol}·|y|, difference at export {:.1e}", p.source, p.measured);
+    let text = format!(
+        "{count} from {}, tolerance {atol} + {rtol}·|y|, difference at export {:.1e}",
+        p.source, p.measured
+    );
     out.say(row("parity", text));
     if p.source.starts_with("onnxruntime") {
         out.say(row("", "made at import: they prove the engine, not the training code"));
@@ -247,7 +251,11 @@ fn parity(bundle: &Bundle, out: &mut Out) {
     let names = vectors.as_ref().map(Vectors::names).unwrap_or_default();
     let mut sensors: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix("frame.")).collect();
     sensors.sort_unstable();
-    let text = if sensors.is_empty() { "none recorded".to_owned() } else { format!("recorded: {}", sensors.join(", ")) };
+    let text = if sensors.is_empty() {
+        "none recorded".to_owned()
+    } else {
+        format!("recorded: {}", sensors.join(", "))
+    };
     out.say(row("sensors", text));
 }
 

@@ -134,7 +134,8 @@ pub fn verify(bundle: &Bundle, robot: &Robot) -> Result<Option<FrameReport>, Fra
     let recorder = Frames::new(manifest, robot, &frames)?;
     let n = manifest.observation.size;
     let obs = vectors.tensor("obs")?.ok_or_else(|| ParityError::Missing("obs".into()))?;
-    let fits = matches!(obs.shape[..], [s, k, each] if s >= recorder.sequences && k == recorder.steps && each == n);
+    let fits =
+        matches!(obs.shape[..], [s, k, each] if s >= recorder.sequences && k == recorder.steps && each == n);
     if !fits {
         let (s, k) = (recorder.sequences, recorder.steps);
         let why = format!("has the shape {:?}, but the frames have {s} sequences of {k} steps", obs.shape);
@@ -228,9 +229,11 @@ impl<'a> Frames<'a> {
             observer.reset();
             for step in 0..self.steps {
                 let (state, feedback) = self.moment(sequence * self.steps + step);
-                observer
-                    .step(&state, &feedback, &mut out)
-                    .map_err(|error| FrameError::NotFinite { sequence, step, error })?;
+                observer.step(&state, &feedback, &mut out).map_err(|error| FrameError::NotFinite {
+                    sequence,
+                    step,
+                    error,
+                })?;
                 put(sequence, step, &out)?;
             }
         }

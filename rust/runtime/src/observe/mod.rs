@@ -198,8 +198,8 @@ impl Observer {
             one.observation.terms = vec![term.clone()];
             one.observation.size = term.size * term.history.length;
             let refused = Self::new(&one, robot).err();
-            let inertial =
-                ["gyro", "accelerometer", "projected_gravity", "base_quat", "base_lin_vel"].contains(&&*term.source);
+            let inertial = ["gyro", "accelerometer", "projected_gravity", "base_quat", "base_lin_vel"]
+                .contains(&&*term.source);
             let blind = (inertial && robot.imu.is_none()).then(|| ObserveError::BadTerm {
                 term: term.name.clone(),
                 what: format!("the source {} needs an IMU; robot.toml has no [imu]", term.source),
