@@ -142,7 +142,33 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path):
     values[0, 0] = np.nan
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     path = written(tmp_path, "nan.onnx", model.SerializeToString())
-    refused(tmp_path, path, "not finite", manifest=facts(), robot=ROBOT)
+    refused(tmp_path, path, "mlp.0.weight", "nan", error=ValueError, manifest=facts(), robot=ROBOT)
+
+
+def test_a_loop_without_end_never_reaches_onnxruntime(tmp_path):
+    make, float32 = onnx.helper.make_node, onnx.TensorProto.FLOAT
+
+    def info(name, kind, shape):
+        return onnx.helper.make_tensor_value_info(name, kind, shape)
+
+    body = onnx.helper.make_graph(
+        [make("Identity", ["go"], ["on"]), make("Identity", ["x"], ["y"])],
+        "body",
+        [info("i", 7, []), info("go", 9, []), info("x", float32, [1, 22])],
+        [info("on", 9, []), info("y", float32, [1, 22])],
+    )
+    true = onnx.numpy_helper.from_array(np.array(True), "true")
+    nodes = [
+        make("Loop", ["", "true", "obs"], ["z"], body=body),
+        make("Slice", ["z", "a", "b", "c"], ["actions"]),
+    ]
+    cut = [onnx.numpy_helper.from_array(np.array([v]), n) for n, v in (("a", 0), ("b", 4), ("c", 1))]
+    graph = onnx.helper.make_graph(
+        nodes, "g", [info("obs", float32, [1, 22])], [info("actions", float32, [1, 4])], [true, *cut]
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    path = written(tmp_path, "loop.onnx", model.SerializeToString())
+    refused(tmp_path, path, "Loop", error=ValueError, manifest=facts(), robot=ROBOT)
 
 
 def test_inputs_that_are_none_of_rsl_rls_are_listed(tmp_path):
@@ -362,6 +388,26 @@ def test_an_input_that_is_none_of_kinfers_is_named(tmp_path):
     model.graph.node[0].input[0] = "camera"
     parts["step_fn.onnx"] = model.SerializeToString()
     refused(tmp_path, archive(tmp_path, packed(parts.items())), "'camera'", "joint_angles")
+
+
+def test_an_initial_state_beyond_all_memory_is_refused(tmp_path):
+    parts = entries()
+    node = onnx.helper.make_node("ConstantOfShape", ["shape"], ["carry"])
+    shape = onnx.numpy_helper.from_array(np.array([1 << 45]), "shape")
+    carry = onnx.helper.make_tensor_value_info("carry", onnx.TensorProto.FLOAT, [6])
+    graph = onnx.helper.make_graph([node], "init", [], [carry], [shape])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    parts["init_fn.onnx"] = model.SerializeToString()
+    given = {
+        "rates": {"policy_dt": 0.02},
+        "joints": [
+            {"name": n, "default": 0.0, "kp": 1.0, "kd": 1.0} for n in ("knee", "hip", "tail", "ankle")
+        ],
+        "commands": [{"name": n, "range": [-1, 1]} for n in ("vx", "wz")],
+        "observation": {"terms": [{"name": "projected_gravity", "scale": 1.0}]},
+    }
+    data = archive(tmp_path, packed(parts.items()))
+    refused(tmp_path, data, "init.onnx", error=ValueError, manifest=given, robot=ROBOT)
 
 
 def test_a_pickle_inside_an_archive_is_never_opened(tmp_path):

@@ -6,6 +6,7 @@ and refuses to guess what motion depends on; `vectors` lets onnxruntime answer t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,12 @@ def import_policy(
     given = drafts.given(manifest)
     draft = _read(source, kind, given, owner)
     document = drafts.complete(draft, given, owner)
+    document["provenance"] = (
+        provenance() | {"algorithm": f"imported from {draft.kind}"} | document.get("provenance", {})
+    )
+    entries = {f"{name}.onnx": graph.data for name, graph in draft.graphs.items()}
+    # The engine first: its caps and its allow-list keep a hostile graph from onnxruntime, which has neither.
+    _native.Policy(_native.Bundle.from_bytes(_native.write_bundle(json.dumps(document), entries, {})))
     tensors, atol = vectors.record(document, draft.graphs, parity or ParityConfig())
     document["parity"] = {
         "file": "parity.safetensors",
@@ -76,10 +83,6 @@ def import_policy(
         "rtol": vectors.RTOL,
         "measured": 0.0,
     }
-    document["provenance"] = (
-        provenance() | {"algorithm": f"imported from {draft.kind}"} | document.get("provenance", {})
-    )
-    entries = {f"{name}.onnx": graph.data for name, graph in draft.graphs.items()}
     report = write_proven(path, document, entries, tensors)
     return replace(
         report, operators=draft.graphs["step"].operators, assumed=draft.assumed, missing=draft.missing

@@ -13,9 +13,6 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from cadenza.importers import vectors
 from cadenza.importers.draft import Draft, Need
 from cadenza.importers.graph import ForeignPolicyError, Graph
 
@@ -36,7 +33,7 @@ INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def read(data: bytes, name: str) -> Draft:
-    """The draft of an archive. `init_fn` is evaluated here, to see what it gives.
+    """The draft of an archive; `init_fn` becomes the function `init`, whose value is that of a reset.
 
     Raises:
         ForeignPolicyError: a damaged or too large archive, entries other than the three, unknown inputs.
@@ -50,10 +47,10 @@ def read(data: bytes, name: str) -> Draft:
         raise ForeignPolicyError(
             f"{step.name} takes 'carry' and gives targets and carry in kinfer: {step.ports}"
         )
-    carry = next(iter(vectors.constant_outputs(init).values()))
-    if list(carry.shape) != metadata["carry_size"] or not np.isfinite(carry).all():
+    carry = list(init.outputs[0].shape)
+    if carry != metadata["carry_size"]:
         raise ForeignPolicyError(
-            f"{init.name} gives {list(carry.shape)}, metadata.json says carry_size {metadata['carry_size']}"
+            f"{init.name} gives {carry}, metadata.json says carry_size {metadata['carry_size']}"
         )
     draft = Draft(kind="kinfer", name=name, graphs={"step": step, "init": init})
     targets, after = (port.name for port in step.outputs)
@@ -61,7 +58,7 @@ def read(data: bytes, name: str) -> Draft:
         "joints": [{"name": joint} for joint in metadata["joint_names"]],
         "observation": {"interleave": "term", "terms": _terms(step, draft)},
         "action": {"kind": "position", "joints": metadata["joint_names"], "scale": {"*": 1.0}},
-        "carry": {"state": {"shape": list(carry.shape), "init": "init"}},
+        "carry": {"state": {"shape": carry, "init": "init"}},
         "functions": {
             "step": {
                 "file": "step.onnx",

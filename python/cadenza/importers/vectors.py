@@ -49,11 +49,6 @@ def source() -> str:
     return f"onnxruntime {ort.__version__}"
 
 
-def constant_outputs(graph: Graph) -> dict[str, np.ndarray]:
-    """The outputs of a graph without inputs."""
-    return session(graph)({})
-
-
 class Replay:
     """The functions `step` and, without inputs, `init` of a manifest, fed as the engine feeds them."""
 
@@ -67,7 +62,7 @@ class Replay:
             name: np.zeros(carry["shape"], np.float32) for name, carry in document.get("carry", {}).items()
         }
         if "init" in graphs:
-            given = constant_outputs(graphs["init"])
+            given = session(graphs["init"])({})
             for name, binding in document["functions"]["init"]["outputs"].items():
                 self.start[binding.removeprefix("carry.")] = given[name]
 
