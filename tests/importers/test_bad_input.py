@@ -142,7 +142,7 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path):
     values[0, 0] = np.nan
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     path = written(tmp_path, "nan.onnx", model.SerializeToString())
-    refused(tmp_path, path, "mlp.0.weight", "nan", error=ValueError, manifest=facts(), robot=ROBOT)
+    refused(tmp_path, path, "mlp.0.weight", "NaN", error=ValueError, manifest=facts(), robot=ROBOT)
 
 
 def test_a_loop_without_end_never_reaches_onnxruntime(tmp_path):
