@@ -330,6 +330,7 @@ def test_doctor(tmp_path):
         ("torch", "train", ["eval", "runs/a"]),
         ("mujoco", "train", ["robots", "check"]),
         ("onnx", "train", ["export", "runs/a", "-o", "a.cadenza"]),
+        ("onnx", "import", ["import", "policy.onnx", "-o", "a.cadenza"]),
         ("mujoco", "train", ["run", "{bundle}", "--robot", "arm6", "--device", "sim", "--seconds", "1"]),
     ],
 )

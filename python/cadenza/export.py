@@ -12,62 +12,50 @@ import copy
 import io
 import json
 import logging
-import os
-import subprocess
-import sys
-import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import torch
 
-from cadenza import __version__, _native
+from cadenza.bundle import (
+    ExportError,
+    ExportReport,
+    ParityConfig,
+    SensorFrames,
+    parity_observations,
+    write_proven,
+)
+from cadenza.bundle import provenance as provenance_here
+from cadenza.metadata import metadata_props
 from cadenza.quantize import emulate
 from cadenza.recording import Function, PolicyIO, Recorder, Recording
 
+if TYPE_CHECKING:
+    from cadenza.algos import Algorithm
+    from cadenza.tasks.task import Task
+
+__all__ = [
+    "ExportError",
+    "ExportReport",
+    "Function",
+    "ParityConfig",
+    "PolicyIO",
+    "SensorFrames",
+    "export",
+    "export_onnx",
+    "export_run",
+    "parity_observations",
+    "to_onnx",
+]
+
 OPSET = 18
-
-
-class ExportError(ValueError):
-    """The network cannot be exported; the text names the value and the limit."""
-
-
-@dataclass(frozen=True)
-class ParityConfig:
-    """How many vectors are recorded, and from what.
-
-    Attributes:
-        sequences: number of sequences S; each starts with a reset.
-        steps: steps K of each sequence.
-        seed: seed of the drawn observations.
-        rollout: observations `[n, obs]` met in training; half of the vectors are drawn from them when given.
-    """
-
-    sequences: int = 8
-    steps: int = 16
-    seed: int = 0
-    rollout: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What was written: path, bundle id (hexadecimal), size in bytes, the parity of engine and torch, and the
-    largest change of an action by 8-bit weights (graph units)."""
-
-    path: Path
-    id: str
-    bytes: int
-    vectors: int
-    max_difference: float
-    atol: float
-    quantization_error: float = 0.0
-    operators: list[str] = field(default_factory=list)
+# As the runtime's own (rust/runtime/src/observe/frames.rs).
+FRAME_TOLERANCE = 1e-4
 
 
 def export(
@@ -82,6 +70,7 @@ def export(
     weights: str = "f32",
     quantization_limit: float = 0.01,
     parity: ParityConfig | None = None,
+    frames: SensorFrames | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> ExportReport:
     """Writes `step`, and whatever belongs to it, as the bundle `path`.
@@ -89,7 +78,8 @@ def export(
     `manifest` says what the numbers mean (rates, joints, frames, observation, action, commands, monitors:
     the form of the manifest without `files`, `functions`, `carry` and `parity`). The bundle is written to a
     temporary file, read back, its vectors are replayed by the engine, and only then it takes its name: a
-    failure leaves no file.
+    failure leaves no file. With `frames` the bundle carries observations of training with their sensors, so
+    that the runtime can prove that it builds the one from the other.
 
     Args:
         path: the bundle.
@@ -103,6 +93,7 @@ def export(
             those of the rounded network.
         quantization_limit: largest error of 8-bit weights, as a share of an action's half-range.
         parity: how many vectors are recorded, and from what.
+        frames: observations of training with the sensors that they were made of.
         provenance: replaces what is found out by itself.
 
     Raises:
@@ -116,11 +107,13 @@ def export(
     step, init = _ready(step), None if init is None else _ready(init)
     beside = {name: replace(f, module=_ready(f.module)) for name, f in (functions or {}).items()}
     obs = parity_observations(manifest["observation"]["size"], parity)
+    if frames is not None:
+        obs = np.concatenate([frames.obs, obs])
     noise = np.random.default_rng(parity.seed + 1).standard_normal((*obs.shape[:2], io.noise))
     recorder = Recorder(io, manifest, obs, noise.astype(np.float32))
     drawn = {name: f.draw(parity.steps, parity.seed) for name, f in beside.items()}
     try:
-        entries, described = _graphs(recorder, step, init, beside, drawn, _metadata(manifest))
+        entries, described = _graphs(recorder, step, init, beside, drawn, metadata_props(manifest))
         error = 0.0
         if weights == "int8":
             plain = recorder.play(step, init)
@@ -149,23 +142,16 @@ def export(
             "measured": 0.0,
             "quantization_error": error,
         },
-        "provenance": _provenance() | (provenance or {}),
+        "provenance": provenance_here() | {"torch": torch.__version__} | (provenance or {}),
     }
-    # Written twice: the first bundle measures how close the engine comes, the second says so.
-    _, difference = _write_verified(None, document, entries, tensors, specification)
-    document["parity"]["measured"] = difference
-    data, difference = _write_verified(path, document, entries, tensors, specification)
-    graphs = [onnx.load_from_string(graph).graph for graph in entries.values()]
-    return ExportReport(
-        path=path,
-        id=_native.Bundle.from_bytes(data).id,
-        bytes=len(data),
-        vectors=obs.shape[0] * obs.shape[1] + sum(parity.steps for _ in beside),
-        max_difference=difference,
-        atol=atol,
-        quantization_error=error,
-        operators=sorted({node.op_type for graph in graphs for node in graph.node}),
-    )
+    if specification is not None:
+        entries["spec.stl"] = specification.encode()
+    if frames is not None:
+        tensors |= {f"frame.{name}": values for name, values in frames.sensors.items()}
+    graphs = [onnx.load_from_string(entries[f["file"]]).graph for f in described.values()]
+    report = write_proven(path, document, entries, tensors)
+    operators = {node.op_type for graph in graphs for node in graph.node}
+    return replace(report, quantization_error=error, operators=sorted(operators))
 
 
 def _ready(module: torch.nn.Module) -> torch.nn.Module:
@@ -249,26 +235,6 @@ def to_onnx(
     return model.SerializeToString(deterministic=True)
 
 
-def parity_observations(size: int, config: ParityConfig) -> np.ndarray:
-    """Observations `[S, K, size]`: rollout, normal and extreme ones (zeros, one-hot ±10, all ±10)."""
-    rng = np.random.default_rng(config.seed)
-    total = config.sequences * config.steps
-    rows = rng.standard_normal((total, size))
-    if config.rollout is not None and len(config.rollout):
-        seen = np.asarray(config.rollout, dtype=np.float64)
-        rows = rows * (seen.std(axis=0) + 1e-3) + seen.mean(axis=0)
-        half = total // 2
-        rows[:half] = seen[rng.integers(len(seen), size=half)]
-    extremes = rows[total - total // 4 :]
-    extremes[:] = 0.0
-    for i, row in enumerate(extremes[1:]):
-        if i < 2:
-            row[:] = 10.0 if i else -10.0
-        else:
-            row[(i - 2) % size] = 10.0 if (i - 2) // size % 2 == 0 else -10.0
-    return rows.reshape(config.sequences, config.steps, size).astype(np.float32)
-
-
 def _tensors(
     recorder: Recorder,
     step: torch.nn.Module,
@@ -344,71 +310,6 @@ def _quantization_error(
     return float(error.max())
 
 
-def _write_verified(
-    path: Path | None,
-    document: dict[str, Any],
-    graphs: dict[str, bytes],
-    tensors: dict[str, np.ndarray],
-    specification: str | None,
-) -> tuple[bytes, float]:
-    spec = {} if specification is None else {"spec.stl": specification.encode()}
-    entries = graphs | spec
-    data = _native.write_bundle(json.dumps(document), entries, tensors)
-    bundle = _native.Bundle.from_bytes(data)
-    report = _native.Policy(bundle).verify(bundle)
-    if not report.passed:
-        raise ExportError(f"the engine does not reproduce torch: {report}")
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    return data, report.max_difference
-
-
-def _metadata(manifest: dict[str, Any]) -> dict[str, str]:
-    """The `metadata_props` that mjlab's deployers read, so that they can run our graphs."""
-    joints = {joint["name"]: joint for joint in manifest["joints"]}
-    scale = manifest["action"]["scale"]
-    terms = manifest["observation"]["terms"]
-
-    def csv(values: list[Any]) -> str:
-        return ",".join(repr(v) if isinstance(v, float) else str(v) for v in values)
-
-    return {
-        "joint_names": csv(list(joints)),
-        "joint_stiffness": csv([joint["kp"] for joint in joints.values()]),
-        "joint_damping": csv([joint["kd"] for joint in joints.values()]),
-        "default_joint_pos": csv([joint["default"] for joint in joints.values()]),
-        "command_names": csv([command["name"] for command in manifest.get("commands", [])]),
-        "observation_names": csv([term["name"] for term in terms]),
-        "action_scale": csv([scale.get(name, scale.get("*")) for name in manifest["action"]["joints"]]),
-    }
-
-
-def _provenance() -> dict[str, Any]:
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    created = time.gmtime(int(epoch) if epoch else time.time())
-    record: dict[str, Any] = {
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", created),
-        "cadenza": __version__,
-        "torch": torch.__version__,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    }
-    with contextlib.suppress(OSError, subprocess.SubprocessError):  # not in a repository
-        record |= {"git": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
-    return record
-
-
-def _git(*args: str) -> str:
-    done = subprocess.run(["git", *args], capture_output=True, text=True, timeout=5, check=True)
-    return done.stdout.strip()
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps torch's exporter from printing its progress and what else it could have exported."""
@@ -444,12 +345,15 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
         seen.append(env.step(agent.act(seen[-1], explore=False)).obs)
     env.close()
     manifest = task.manifest()
+    parity = ParityConfig(seed=config.seed, rollout=np.concatenate(seen))
+    frames = record_frames(task, agent, parity.steps, config.eval_seed + 2)
     return export(
         path,
         agent.deploy_module(),
         manifest=manifest | {"in_graph": manifest["in_graph"] | {"squash": True}},
         specification=task.spec() or None,
-        parity=ParityConfig(seed=config.seed, rollout=np.concatenate(seen)),
+        parity=parity,
+        frames=frames,
         provenance={
             "algorithm": config.algorithm,
             "environment": config.task,
@@ -458,6 +362,36 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
             "mujoco": _version("mujoco"),
         },
     )
+
+
+def record_frames(task: Task, agent: Algorithm, steps: int, seed: int) -> SensorFrames:
+    """Two sequences of a policy's observations in simulation, with their sensors.
+
+    Raises:
+        ExportError: the runtime builds other observations from these sensors than training did, or an episode
+            ends within `steps`.
+    """
+    from cadenza import _native
+    from cadenza.sim.env import RobotEnvironment
+
+    env = RobotEnvironment(task, 2, seed=seed)
+    obs, sensors = [env.reset()], [env.sensors()]
+    for _ in range(steps - 1):
+        step = env.step(agent.act(obs[-1], explore=False))
+        if (step.terminated | step.truncated).any():
+            raise ExportError(f"an episode of {task.name} ends within {steps} steps")
+        obs.append(step.obs)
+        sensors.append(env.sensors())
+    env.close()
+    frames = SensorFrames(
+        np.stack(obs, axis=1), {name: np.stack([s[name] for s in sensors], axis=1) for name in sensors[0]}
+    )
+    rebuilt = _native.observe_frames(json.dumps(task.manifest()), task.robot.native, dict(frames.sensors))
+    difference = np.abs(rebuilt - frames.obs) / np.maximum(1.0, np.abs(frames.obs))
+    if difference.max() > FRAME_TOLERANCE:
+        where = [int(i) for i in np.unravel_index(difference.argmax(), difference.shape)]
+        raise ExportError(f"the runtime's observation differs by {difference.max():.2g} at {where}")
+    return frames
 
 
 def export_onnx(run_dir: str | Path, path: str | Path) -> Path:

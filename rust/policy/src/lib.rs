@@ -84,6 +84,7 @@ mod session;
 mod tensor;
 mod text;
 mod tiles;
+pub mod vectors;
 
 #[cfg(test)]
 mod testing;
@@ -100,3 +101,4 @@ pub use onnx::OnnxError;
 pub use parity::{ParityError, ParityReport};
 pub use policy::{LoadError, Options, Policy};
 pub use session::{ActError, Footprint, Port, PortInfo, Session};
+pub use vectors::{Recorded, Vectors};
