@@ -185,6 +185,10 @@ class Recorder:
         def value(binding: str) -> np.ndarray:
             kind, _, name = binding.partition(".")
             if kind == "carry":
+                if name not in carry:
+                    raise ValueError(
+                        f"binding {binding!r}: no state {name!r}; there are: {', '.join(carry) or 'none'}"
+                    )
                 return np.asarray(carry[name])
             if kind == "source":
                 return self.obs[s, k][None, source_elements(self.manifest["observation"], name)]

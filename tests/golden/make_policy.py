@@ -78,7 +78,9 @@ class Step(nn.Module):
 class Layers(nn.Module):
     """A recurrent policy as rsl_rl exports one: two layers, states of shape [layers, 1, hidden], a head."""
 
-    def __init__(self, kind: type[nn.GRU] | type[nn.LSTM], observation: int, hidden: int, action: int) -> None:
+    def __init__(
+        self, kind: type[nn.GRU] | type[nn.LSTM], observation: int, hidden: int, action: int
+    ) -> None:
         super().__init__()
         self.layers = kind(observation, hidden, 2)
         self.head = nn.Linear(hidden, action)
