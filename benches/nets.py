@@ -1,12 +1,16 @@
 """The networks that are timed (spec/policy.md §10), each as a bundle with random weights.
 
 A 48-256-256-12 and K 64-512-256-128-29 with ELU, B 376-512-512-512-17 with LayerNorm and ELU, and the demo's
-Symphony actor. K comes with a robot of 29 joints and ten monitors, so that a whole loop
-can run it; K-plain is K without the monitors.
+Symphony actor. D is a pre-LN transformer (4 layers, width 256, 4 heads, FFN 1024, 100 tokens); XS, S and M
+are the wavelet networks of spec/wavelet.md §3. K comes with a robot of 29 joints and ten monitors, so that a
+whole loop can run it; K-plain is K without the monitors. `product` holds one matrix product of 96x1024x256,
+the floor of the token networks.
 """
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from cadenza.export import ParityConfig, export
+from cadenza import _native
+from cadenza.export import ParityConfig, export, to_onnx
 
 CONTROL_HZ = 1000.0
 JOINTS = 29
@@ -30,6 +35,91 @@ def mlp(sizes: Sequence[int], *, norm: bool = False) -> nn.Sequential:
     for a, b in pairwise(sizes[:-1]):
         layers += [nn.Linear(a, b), *([nn.LayerNorm(b)] if norm else []), nn.ELU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+class Transformer(nn.Module):
+    """A row of tokens, the same observation added to each; the actions of all tokens, flat."""
+
+    def __init__(
+        self, observation: int, actions: int, tokens: int, width: int, heads: int, layers: int
+    ) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(tokens, width))
+        self.first = nn.Linear(observation, width)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.layers = nn.ModuleList([copy.deepcopy(layer) for _ in range(layers)])
+        self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, actions)
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        x = self.places + self.first(obs)[:, None]
+        for layer in self.layers:
+            x = layer(x)
+        return self.last(self.norm(x)).flatten(1)
+
+
+def haar(rows: int, levels: int) -> tuple[torch.Tensor, list[int]]:
+    """The orthonormal Haar transform of `rows` numbers as a matrix, and the length of each band."""
+    average, bands = np.eye(rows), []
+    for _ in range(levels):
+        even, odd = average[0::2], average[1::2]
+        bands.insert(0, (even - odd) / np.sqrt(2))
+        average = (even + odd) / np.sqrt(2)
+    bands.insert(0, average)
+    return torch.tensor(np.concatenate(bands), dtype=torch.float32), [len(b) for b in bands]
+
+
+class Band(nn.Module):
+    """Decoder layer, gate and head of one band of coefficients."""
+
+    def __init__(self, length: int, width: int, heads: int, ffn: int, actions: int) -> None:
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(
+            width, heads, ffn, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.norm = nn.LayerNorm(width)
+        each, over = width // 2, max(1, length // 2)
+        self.each = nn.Sequential(
+            nn.Linear(width, each, bias=False), nn.ReLU(), nn.Linear(each, 1, bias=False)
+        )
+        self.over = nn.Sequential(
+            nn.Linear(length, over, bias=False), nn.ReLU(), nn.Linear(over, length, bias=False)
+        )
+        self.head = nn.Linear(width, actions)
+
+    def forward(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.layer(x, memory))
+        gate = torch.sigmoid(self.over(self.each(x).squeeze(-1)))
+        return self.head(x + x * gate.unsqueeze(-1))
+
+
+class Wavelet(nn.Module):
+    """The wavelet network of spec/wavelet.md §3 with Haar, J = 3; the actions of all rows, flat."""
+
+    def __init__(self, width: int, ffn: int, layers: int, rows: int, observation: int, actions: int) -> None:
+        super().__init__()
+        heads = 4
+        matrix, self.lengths = haar(rows, 3)
+        self.register_buffer("forwards", matrix)
+        self.register_buffer("backwards", matrix.T.contiguous())
+        self.first, self.second = nn.Linear(observation, width), nn.Linear(width, 2 * width)
+        self.tokens = nn.Parameter(0.02 * torch.randn(rows, width))
+        layer = nn.TransformerEncoderLayer(width, heads, ffn, dropout=0.0, batch_first=True, norm_first=True)
+        self.layers = nn.ModuleList([copy.deepcopy(layer) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width)
+        self.places = nn.Parameter(0.02 * torch.randn(rows, width))
+        self.bands = nn.ModuleList([Band(n, width, heads, ffn, actions) for n in self.lengths])
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        gain, shift = self.second(torch.relu(self.first(obs)))[:, None].chunk(2, dim=-1)
+        x = self.tokens * (1.0 + gain) + shift
+        for layer in self.layers:
+            x = layer(x)
+        memory = self.norm(x)
+        queries = (self.forwards @ memory + self.places).split(self.lengths, dim=1)
+        bands = [band(q, memory) for band, q in zip(self.bands, queries, strict=True)]
+        return (self.backwards @ torch.cat(bands, dim=1)).flatten(1)
 
 
 def term(source: str, size: int, history: int = 1) -> dict[str, Any]:
@@ -126,7 +216,58 @@ def networks(control_hz: float = CONTROL_HZ) -> dict[str, tuple[nn.Module, dict[
         "B": (mlp((376, 512, 512, 512, 17), norm=True), manifest("B", 17, b, control_hz), None),
         "K": (network, k, watched),
         "K-plain": (network, {**k, "monitors": []}, None),
+        **{
+            name: (module, sequence(name, 14, 42, rows, control_hz), None)
+            for name, (module, rows) in sequences().items()
+        },
     }
+
+
+def sequences() -> dict[str, tuple[nn.Module, int]]:
+    """The token networks, 42 observations to rows of 14 actions: module and rows."""
+    return {
+        "D": (Transformer(42, 14, 100, 256, 4, 4), 100),
+        "XS": (Wavelet(32, 128, 1, 32, 42, 14), 32),
+        "S": (Wavelet(64, 256, 2, 40, 42, 14), 40),
+        "M": (Wavelet(128, 512, 2, 64, 42, 14), 64),
+    }
+
+
+def sequence(name: str, joints: int, observation: int, rows: int, control_hz: float) -> dict[str, Any]:
+    """A manifest for `rows` actions from one inference."""
+    document = manifest(name, joints, [term("joint_pos", joints, observation // joints)], control_hz)
+    document["chunk"] |= {"mode": "open", "horizon": rows, "execute": rows}
+    return document
+
+
+def product(folder: Path) -> Path:
+    """A bundle with one linear layer of 96 rows, as its function `critic`."""
+    m, k, n = 96, 1024, 256
+    document = manifest("product", 12, [term("x-any", k)], CONTROL_HZ)
+    step, critic = nn.Linear(k, 12), nn.Linear(k, n)
+    ports = {"obs": "observation"}
+    document |= {
+        "format": 1,
+        "functions": {
+            "step": {"file": "step.onnx", "batch": 1, "inputs": ports, "outputs": {"action": "action"}},
+            "critic": {"file": "critic.onnx", "batch": m, "inputs": ports, "outputs": {"action": "aux.y"}},
+        },
+    }
+    rows = np.zeros((m, k), np.float32)
+    entries = {"step.onnx": to_onnx(step, rows[:1]), "critic.onnx": to_onnx(critic, rows)}
+    path = folder / "product.cadenza"
+    path.write_bytes(_native.write_bundle(json.dumps(document), entries, {}))
+    return path
+
+
+def open_bundle(path: Path, module: nn.Module, document: dict[str, Any]) -> None:
+    """Writes a network that gives action sequences, without vectors."""
+    example = np.zeros((1, document["observation"]["size"]), np.float32)
+    ports = {"inputs": {"obs": "observation"}, "outputs": {"action": "actions"}}
+    step = {"file": "step.onnx", "batch": 1, **ports}
+    document = {**document, "format": 1, "functions": {"step": step}}
+    entries = {"step.onnx": to_onnx(module.eval(), example)}
+    path.write_bytes(_native.write_bundle(json.dumps(document), entries, {}))
 
 
 def bundles(
@@ -137,6 +278,9 @@ def bundles(
     for name, (module, document, spec) in networks(control_hz).items():
         if name in names:
             path = folder / f"{name}.cadenza"
-            export(path, module, manifest=document, specification=spec, parity=ParityConfig(2, 8))
+            if document["chunk"]["mode"] == "open":
+                open_bundle(path, module, document)
+            else:
+                export(path, module, manifest=document, specification=spec, parity=ParityConfig(2, 8))
             out[name] = (path, module.eval())
     return out

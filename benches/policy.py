@@ -3,10 +3,11 @@
     python benches/policy.py [--quick] [--json FILE]
 
 Two measurements: a native program times the engine, onnxruntime through its C interface and a kernel that
-only sums the same weight bytes, in interleaved blocks, hot and cold (64 MiB touched before each call);
-Python then times `Policy.act(out=)`, onnxruntime with IOBinding and torch eager, in interleaved blocks as
-well. onnxruntime has one thread and does not spin. From Python its figure is also given less an Identity
-graph, the price of the call.
+only sums the same weight bytes, in interleaved blocks, hot and cold (64 MiB touched before each call); the
+floor of the token networks is the rate of one large matrix product instead. Python then times
+`Policy.act(out=)`, onnxruntime with IOBinding and torch eager, in interleaved blocks as well. onnxruntime has
+one thread and does not spin. From Python its figure is also given less an Identity graph, the price of the
+call.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import onnx
 import torch
 
 import common
+import nets
 from cadenza import _native
 from common import Report
 
@@ -28,7 +30,10 @@ from common import Report
 ONNXRUNTIME = {"A": (0.6, 0.6), "B": (0.95, 0.8), "K": (0.67, 0.7)}
 FLOOR = {"A": (1.7, 1.5), "B": (1.25, 1.2)}
 TORCH = {"A": 0.15}
-NETS = ("actor", "A", "B", "K")
+# hot bars of the token networks against onnxruntime, and against the rate of one large matrix product
+TOKENS = {"D": 1.0, "XS": 0.5, "S": 0.7, "M": 0.85}
+PRODUCT = {"D": 1.4}
+NETS = ("actor", "A", "B", "K", *TOKENS)
 
 
 def onnxruntime_library() -> Path | None:
@@ -40,11 +45,16 @@ def onnxruntime_library() -> Path | None:
     return next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"), None)
 
 
-def native(report: Report, paths: list[Path], quick: bool) -> None:
-    """The rows of the native program."""
+def native(report: Report, paths: list[Path], product: Path, quick: bool) -> None:
+    """The rows of the native program; `product` is timed as the floor of the token networks."""
     library = onnxruntime_library()
-    command = [common.program("policy", quick), *(["--ort", library] if library else [])]
-    command += ["--rounds", "3", "--hot", "50", "--cold", "3"] if quick else ["--rounds", "9"]
+    command = [
+        common.program("policy", quick),
+        *(["--ort", library] if library else []),
+        "--product",
+        product,
+    ]
+    command += ["--rounds", "3", "--hot", "10", "--cold", "3"] if quick else ["--rounds", "9"]
     output = common.answer([*command, *paths])
     report.notes.append(f"onnxruntime {output['onnxruntime']}, {output['profile']} build")
     for net in output["nets"]:
@@ -59,10 +69,17 @@ def native(report: Report, paths: list[Path], quick: bool) -> None:
             )
 
         for i, state in enumerate(("hot", "cold")):
-            ours, floor = times("cadenza", state, "p50"), times("floor", state, "p50")
-            bar = FLOOR.get(name, (None, None))[i]
-            report.ratio(f"{name} {state}, floor", ours, floor, bar, figures=pair(ours, floor))
-            bar = ONNXRUNTIME.get(name, (None, None))[i]
+            ours = times("cadenza", state, "p50")
+            if name not in TOKENS:
+                floor, bar = times("floor", state, "p50"), FLOOR.get(name, (None, None))[i]
+                report.ratio(f"{name} {state}, floor", ours, floor, bar, figures=pair(ours, floor))
+            elif state == "hot":
+                product = times("product", state, "p50")
+                floor = product * net["macs"] / output["product_macs"]
+                rate = 2e-3 * output["product_macs"] / np.median(product)
+                figures = f"{pair(ours, floor)} at {rate:.1f} GFLOP/s"
+                report.ratio(f"{name} hot, matrix product", ours, floor, PRODUCT.get(name), figures=figures)
+            bar = (TOKENS.get(name), None)[i] if name in TOKENS else ONNXRUNTIME.get(name, (None, None))[i]
             if library is None:
                 report.missing(f"{name} {state}, onnxruntime C", "not installed: onnxruntime", bar)
                 continue
@@ -123,12 +140,14 @@ def python(report: Report, name: str, path: Path, module: torch.nn.Module, quick
     policy = _native.Policy(bundle)
     graph = bundle.entry("step.onnx")
     assert graph is not None
-    shape = onnx.load_from_string(graph).graph.input[0].type.tensor_type.shape
-    size = shape.dim[1].dim_value
+    ports = onnx.load_from_string(graph).graph
+    size, answer = (p[0].type.tensor_type.shape.dim[1].dim_value for p in (ports.input, ports.output))
     obs = np.random.default_rng(0).standard_normal(size).astype(np.float32)
-    out = policy.act(obs)
+    out = np.zeros(answer, np.float32)
+    # A call of the largest network takes a thousand times as long as one of the smallest.
+    fit = int(0.2e6 / common.wall_us(lambda: policy.act(obs, out=out), 5))
     rows, tensor = obs[None], torch.from_numpy(obs[None])
-    calls, rounds = (20, 3) if quick else (1500, 9)
+    calls, rounds = (20, 3) if quick else (min(1500, max(20, fit)), 9)
 
     def eager() -> object:
         with torch.inference_mode():
@@ -139,7 +158,7 @@ def python(report: Report, name: str, path: Path, module: torch.nn.Module, quick
         "torch": eager,
     }
     if onnxruntime_library() is not None:
-        run, nothing = bound(graph, size, len(out)), bound(identity(size), size, size)
+        run, nothing = bound(graph, size, answer), bound(identity(size), size, size)
         contenders |= {"onnxruntime": lambda: run(rows), "identity": lambda: nothing(rows)}
     for call in contenders.values():
         common.wall_us(call, calls // 10 + 1)
@@ -161,13 +180,12 @@ def python(report: Report, name: str, path: Path, module: torch.nn.Module, quick
 
 def measure(quick: bool) -> Report:
     """All networks."""
-    import nets
-
     report = Report("policy", "median of interleaved rounds' p50, ours / theirs, wall time, one core")
     with tempfile.TemporaryDirectory() as folder:
         made = nets.bundles(Path(folder), NETS)
         try:
-            native(report, [path for path, _ in made.values()], quick)
+            product = nets.product(Path(folder))
+            native(report, [path for path, _ in made.values()], product, quick)
         except RuntimeError as error:
             report.missing("native", str(error))
         for name, (path, module) in made.items():

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("policy", "tick", "wake", "env_step", "symphony")
+NAMES = ("policy", "tick", "wake", "env_step", "symphony", "stl_speed")
 
 
 def machine() -> dict[str, Any]:

@@ -12,9 +12,6 @@ on one core; none is measured while another runs.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -23,32 +20,10 @@ import onnx
 from onnx import TensorProto, helper
 
 import common
+import peers
 from common import Report, Worker
 
 HERE = Path(__file__).resolve().parent
-KINFER = "0.6.1"
-
-
-def kinfer_environment() -> Path:
-    """The interpreter of an environment with kinfer, made when it is missing.
-
-    Raises:
-        RuntimeError: it cannot be made; the text is pip's last line.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cadenza" / f"kinfer-{KINFER}"
-    python = cache / "bin" / "python"
-    if not (cache / "ready").exists():
-        for command in (
-            [sys.executable, "-m", "venv", "--clear", str(cache)],
-            [str(python), "-m", "pip", "install", "--quiet", f"kinfer=={KINFER}"],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(
-                    f"not installed: kinfer: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
-                )
-        (cache / "ready").touch()
-    return python
 
 
 def kinfer_graphs(step: bytes, joints: int, commands: int) -> tuple[bytes, bytes]:
@@ -99,7 +74,7 @@ def kinfer_worker(folder: Path, bundle: Path, joints: int, commands: list[str], 
     """kinfer with the bundle's network, ready to be asked for blocks. RuntimeError when it cannot be had."""
     from cadenza import _native
 
-    python = kinfer_environment()
+    python = peers.environment("kinfer")
     graph = _native.Bundle(str(bundle)).entry("step.onnx")
     assert graph is not None
     for name, data in zip(("init", "step"), kinfer_graphs(graph, joints, len(commands)), strict=True):
@@ -156,7 +131,7 @@ def measure(quick: bool) -> Report:
         report.ratio(what, a, b, bar, figures=f"{np.median(a):.1f} / {np.median(b):.1f} µs")
 
     for figure, bar in (("p50", 0.5), ("p99", 0.7)):
-        what = f"observation → command, kinfer {KINFER}, {figure}"
+        what = f"observation → command, {peers.named('kinfer')}, {figure}"
         if peer is None:
             report.missing(what, why, bar)
         else:

@@ -13,7 +13,15 @@ from cadenza.cli import VERBS, help_text
 
 HELP = [
     *([name] for name in VERBS),
-    *(["stl", "eval"], ["robots", "list"], ["robots", "check"], ["bench", "latency"], ["bench", "compare"]),
+    *(
+        ["stl", "eval"],
+        ["stl", "explain"],
+        ["stl", "decompose"],
+        ["robots", "list"],
+        ["robots", "check"],
+        ["bench", "latency"],
+        ["bench", "compare"],
+    ),
 ]
 
 
@@ -69,7 +77,7 @@ def test_every_verb_explains_itself_with_an_example(cadenza, words):
         (["resume", "absent"], "absent"),
         (["export", "absent", "-o", "x.cadenza"], "absent"),
         (["export", "absent"], "nothing to write"),
-        (["stl", "eval", "x > 0", "--trace", "absent.csv"], "absent.csv"),
+        (["stl", "eval", "x > 0", "absent.csv"], "absent.csv"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -121,7 +129,7 @@ def traces(tmp_path):
 @pytest.mark.parametrize("file", ["log.csv", "log.npz"])
 def test_stl_eval(cadenza, traces, file):
     def ask(formula, *more, code=0):
-        return cadenza("stl", "eval", formula, "--trace", file, *more, code=code).stdout
+        return cadenza("stl", "eval", formula, file, *more, code=code).stdout
 
     assert "robustness 0.25 at sample 0: satisfied" in ask("G[0,3] (x > 0.25)")
     assert "robustness -0.5 at sample 0: violated" in ask("G[0,3] (x > 1)", code=1)
@@ -144,7 +152,7 @@ def test_stl_eval(cadenza, traces, file):
     ids=str,
 )
 def test_stl_eval_refuses(cadenza, traces, words, told):
-    done = cadenza("stl", "eval", *words, "--trace", "log.csv", code=2)
+    done = cadenza("stl", "eval", words[0], "log.csv", *words[1:], code=2)
     assert all(text in done.stderr for text in told), done.stderr
 
 
@@ -154,8 +162,14 @@ def test_stl_eval_refuses(cadenza, traces, words, told):
 )
 def test_broken_traces_name_the_line(cadenza, tmp_path, content, told):
     (tmp_path / "bad.csv").write_text(content)
-    stderr = cadenza("stl", "eval", "x > 0", "--trace", "bad.csv", code=2).stderr
+    stderr = cadenza("stl", "eval", "x > 0", "bad.csv", code=2).stderr
     assert "bad.csv" in stderr and told in stderr
+
+
+def test_stl_reads_the_logs_of_runs(cadenza, log):
+    done = cadenza("stl", "eval", "G[0,200ms] (abs(err.elbow_flex) < 10 and level < 5)", log[0])
+    assert "satisfied" in done.stdout
+    assert "q.elbow_flex" in cadenza("stl", "eval", "q.elbow_fle > 0", log[0], code=2).stderr
 
 
 def test_train_resume_eval_export(cadenza, tmp_path):
@@ -316,6 +330,7 @@ def test_doctor(tmp_path):
         ("torch", "train", ["eval", "runs/a"]),
         ("mujoco", "train", ["robots", "check"]),
         ("onnx", "train", ["export", "runs/a", "-o", "a.cadenza"]),
+        ("onnx", "import", ["import", "policy.onnx", "-o", "a.cadenza"]),
         ("mujoco", "train", ["run", "{bundle}", "--robot", "arm6", "--device", "sim", "--seconds", "1"]),
     ],
 )

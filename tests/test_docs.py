@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -154,7 +155,7 @@ def test_links_and_paths_lead_somewhere(path):
 
 
 def test_the_site_lists_every_page():
-    pages = re.findall(r"^  - .+: (\w+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    pages = re.findall(r"^  - .+: ([\w-]+\.md)$", read("mkdocs.yml"), re.MULTILINE)
     assert sorted(pages) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
 
 
@@ -167,3 +168,30 @@ def test_formulas_of_the_stl_page_parse_and_its_error_is_the_parser_s():
     with pytest.raises(stl.StlError) as refused:
         stl.parse(text, dt=0.02)
     assert str(refused.value).strip() == error.strip()
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_each_way_to_bring_a_policy_runs_as_it_is_written(number, tmp_path, monkeypatch, capsys):
+    if number == 2:
+        pytest.importorskip("yaml", reason="deploy.yaml needs PyYAML")
+    foreign = ROOT / "tests" / "fixtures" / "foreign"
+    for name in ("rsl_rl.onnx", "mjlab.onnx", "policy.kinfer", "sb3_ppo.onnx", "robot.toml"):
+        shutil.copy(foreign / name, tmp_path)
+    shutil.copytree(foreign / "unitree", tmp_path / "unitree")
+    (tmp_path / "unitree" / "exported").mkdir()
+    shutil.copy(foreign / "unitree.onnx", tmp_path / "unitree" / "exported" / "policy.onnx")
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(
+        r"^```py\n(.*?)^```$", read("docs/bring-your-own-policy.md"), re.DOTALL | re.MULTILINE
+    )
+    assert len(examples) == 5
+    exec(examples[number], {})
+    assert capsys.readouterr().out.strip()
+    assert len(list(tmp_path.glob("*.cadenza"))) == 1
+
+
+def test_every_sensor_of_a_frame_is_explained():
+    source = read("rust/runtime/src/observe/frames.rs")
+    code = re.findall(r'"(\w+)"', source[source.index("pub const SENSORS") :].split("];")[0])
+    page = [name for row in table(read("docs/bundle.md"), "| sensor |") for name in names(row[0])]
+    assert sorted(page) == sorted(code) and len(code) == 13

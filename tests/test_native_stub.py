@@ -18,7 +18,11 @@ def parameters(function):
     args = [a.arg for a in function.args.args if a.arg != "self"]
     defaults = [ast.literal_eval(d) for d in function.args.defaults]
     missing = [inspect.Parameter.empty] * (len(args) - len(defaults))
-    return list(zip(args, missing + defaults, strict=True))
+    named = [
+        (a.arg, inspect.Parameter.empty if d is None else ast.literal_eval(d))
+        for a, d in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    ]
+    return [*zip(args, missing + defaults, strict=True), *named]
 
 
 def of_extension(callable_):

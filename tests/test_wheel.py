@@ -88,7 +88,7 @@ def test_robots_come_with_it(installed):
 
 def test_stl_eval(installed):
     (installed.folder / "log.csv").write_text("x\n1\n2\n3\n")
-    assert "robustness 0.5 " in installed("stl", "eval", "G[0,2] (x > 0.5)", "--trace", "log.csv")
+    assert "robustness 0.5 " in installed("stl", "eval", "G[0,2] (x > 0.5)", "log.csv")
 
 
 def test_bundles_are_inspected_checked_and_run_without_torch(installed, reach_bundle):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EXTRA_OF = {"torch": "train", "mujoco": "train", "gymnasium": "train", "tyro": "train", "rich": "train",
-            "onnx": "train", "onnxscript": "train", "tensorboard": "train"}  # fmt: skip
+            "onnx": "train", "onnxscript": "train", "tensorboard": "train",
+            "onnxruntime": "import", "yaml": "import"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,14 @@ VERBS = {
     "export": Verb(
         "write a run's policy into a bundle", "cadenza export runs/reach -o reach.cadenza", _python("export")
     ),
+    "import": Verb(
+        "write somebody else's policy into a bundle",
+        "cadenza import policy.onnx --manifest facts.json --robot arm6 -o policy.cadenza",
+        _python("import_"),
+    ),
     "stl": Verb(
-        "evaluate a formula on a trace",
-        'cadenza stl eval "G[0,2s](x > 0.5)" --trace log.csv --dt 0.01',
+        "evaluate, explain or decompose a formula",
+        'cadenza stl eval "G[0,2s](x > 0.5)" log.csv --dt 0.01',
         _python("stl"),
     ),
     "robots": Verb("list and check robots", "cadenza robots check arm6", _python("robots")),
@@ -101,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{verb.summary}\nexample: {verb.example}\n")
         return verb.load()(rest)
     except ModuleNotFoundError as error:
-        extra = _extra(error)
+        extra = _extra(error, name)
         if extra is None:
             raise
         return _refuse(f"'cadenza {name}' needs {extra}")
@@ -112,9 +118,11 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
 
 
-def _extra(error: ModuleNotFoundError) -> str | None:
+def _extra(error: ModuleNotFoundError, verb: str = "") -> str | None:
     """The missing module and how to get it; `None` for a module that no extra brings."""
     extra = EXTRA_OF.get((error.name or "").partition(".")[0])
+    if extra and verb == "import":  # a robot's computer imports without the training tools
+        extra = "import"
     return extra and f"{error.name}: pip install 'cadenza[{extra}]'"
 
 
@@ -129,9 +137,9 @@ class _Host:
     """What the runtime's command line asks of Python: names of robots, and a simulator."""
 
     def robot(self, name: str) -> str:
-        from cadenza.robot import load_robot
+        from cadenza.robot import find_robot  # the loop needs no model
 
-        return str(load_robot(name).path)
+        return str(find_robot(name))
 
     def simulate(self, robot: str, bundle: str) -> object:
         from cadenza.robot import load_robot

@@ -12,58 +12,50 @@ import copy
 import io
 import json
 import logging
-import os
-import subprocess
-import sys
-import tempfile
-import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import torch
 
-from cadenza import __version__, _native
+from cadenza.bundle import (
+    ExportError,
+    ExportReport,
+    ParityConfig,
+    SensorFrames,
+    parity_observations,
+    write_proven,
+)
+from cadenza.bundle import provenance as provenance_here
+from cadenza.metadata import metadata_props
+from cadenza.quantize import emulate
+from cadenza.recording import Function, PolicyIO, Recorder, Recording
+
+if TYPE_CHECKING:
+    from cadenza.algos import Algorithm
+    from cadenza.tasks.task import Task
+
+__all__ = [
+    "ExportError",
+    "ExportReport",
+    "Function",
+    "ParityConfig",
+    "PolicyIO",
+    "SensorFrames",
+    "export",
+    "export_onnx",
+    "export_run",
+    "parity_observations",
+    "to_onnx",
+]
 
 OPSET = 18
-
-
-class ExportError(ValueError):
-    """The network cannot be exported; the text names the value and the limit."""
-
-
-@dataclass(frozen=True)
-class ParityConfig:
-    """How many vectors are recorded, and from what.
-
-    Attributes:
-        sequences: number of sequences S; each starts with a reset.
-        steps: steps K of each sequence.
-        seed: seed of the drawn observations.
-        rollout: observations `[n, obs]` met in training; half of the vectors are drawn from them when given.
-    """
-
-    sequences: int = 8
-    steps: int = 16
-    seed: int = 0
-    rollout: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What was written: path, bundle id (hexadecimal), size in bytes, and the parity of engine and torch."""
-
-    path: Path
-    id: str
-    bytes: int
-    vectors: int
-    max_difference: float
-    atol: float
-    operators: list[str] = field(default_factory=list)
+# As the runtime's own (rust/runtime/src/observe/frames.rs).
+FRAME_TOLERANCE = 1e-4
 
 
 def export(
@@ -71,73 +63,160 @@ def export(
     step: torch.nn.Module,
     *,
     manifest: dict[str, Any],
+    io: PolicyIO | None = None,
+    init: torch.nn.Module | None = None,
+    functions: Mapping[str, Function] | None = None,
     specification: str | None = None,
+    weights: str = "f32",
+    quantization_limit: float = 0.01,
     parity: ParityConfig | None = None,
+    frames: SensorFrames | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> ExportReport:
-    """Writes `step` (`[1, obs] → [1, action]`, float32) as the bundle `path`.
+    """Writes `step`, and whatever belongs to it, as the bundle `path`.
 
     `manifest` says what the numbers mean (rates, joints, frames, observation, action, commands, monitors:
-    the form of the manifest without `files`, `functions` and `parity`). The bundle is written to a temporary
-    file, read back, its vectors are replayed by the engine, and only then it takes its name: a failure leaves
-    no file.
+    the form of the manifest without `files`, `functions`, `carry` and `parity`). The bundle is written to a
+    temporary file, read back, its vectors are replayed by the engine, and only then it takes its name: a
+    failure leaves no file. With `frames` the bundle carries observations of training with their sensors, so
+    that the runtime can prove that it builds the one from the other.
+
+    Args:
+        path: the bundle.
+        step: the network of one policy step, float32.
+        manifest: see above.
+        io: what the arguments and results of `step` and `init` are; `[1, obs] → [1, action]` when absent.
+        init: gives the first recurrent states.
+        functions: networks beside `step`, by name: `critic`, `model`, `fallback`.
+        specification: text of `spec.stl`.
+        weights: `f32`, or `int8`: the engine then computes with 8-bit weights, and the recorded vectors are
+            those of the rounded network.
+        quantization_limit: largest error of 8-bit weights, as a share of an action's half-range.
+        parity: how many vectors are recorded, and from what.
+        frames: observations of training with the sensors that they were made of.
+        provenance: replaces what is found out by itself.
 
     Raises:
-        ExportError: the network is ill-conditioned, or its shapes disagree with the manifest.
+        ExportError: the network is ill-conditioned, its shapes or bindings disagree with the manifest, or 8-bit
+            weights change an action too much.
         _native.BundleError: the manifest or the graph is refused; the text names key and value.
     """
-    path = Path(path)
-    parity = parity or ParityConfig()
-    step = copy.deepcopy(step).cpu().eval()
+    path, io, parity = Path(path), io or PolicyIO(), parity or ParityConfig()
+    if weights not in ("f32", "int8"):
+        raise ExportError(f"weights {weights!r} are not known: f32, int8")
+    step, init = _ready(step), None if init is None else _ready(init)
+    beside = {name: replace(f, module=_ready(f.module)) for name, f in (functions or {}).items()}
     obs = parity_observations(manifest["observation"]["size"], parity)
-    expected, atol = _expected(step, obs, len(manifest["action"]["joints"]))
-    graph = to_onnx(step, obs[0, :1], metadata=_metadata(manifest))
+    if frames is not None:
+        obs = np.concatenate([frames.obs, obs])
+    noise = np.random.default_rng(parity.seed + 1).standard_normal((*obs.shape[:2], io.noise))
+    recorder = Recorder(io, manifest, obs, noise.astype(np.float32))
+    drawn = {name: f.draw(parity.steps, parity.seed) for name, f in beside.items()}
+    try:
+        entries, described = _graphs(recorder, step, init, beside, drawn, metadata_props(manifest))
+        error = 0.0
+        if weights == "int8":
+            plain = recorder.play(step, init)
+            for name, module in {"step": step, "init": init}.items():
+                if module is not None:
+                    emulate(module, onnx.load_from_string(entries[f"{name}.onnx"]))
+            for name, function in beside.items():
+                emulate(function.module, onnx.load_from_string(entries[f"{name}.onnx"]))
+            error = _quantization_error(recorder, plain, step, init, quantization_limit)
+        tensors, atol = _tensors(recorder, step, init, beside, drawn)
+    except ExportError:
+        raise
+    except ValueError as refused:
+        raise ExportError(str(refused)) from refused
     document = {
         **manifest,
         "format": 1,
-        "functions": {
-            "step": {
-                "file": "step.onnx",
-                "batch": 1,
-                "inputs": {"obs": "observation"},
-                "outputs": {"action": "action"},
-            }
-        },
+        "functions": described,
+        "carry": io.manifest(),
+        "weights": weights,
         "parity": {
             "file": "parity.safetensors",
             "source": f"torch {torch.__version__.split('+')[0]}",
             "atol": atol,
             "rtol": 1e-5,
             "measured": 0.0,
+            "quantization_error": error,
         },
-        "provenance": _provenance() | (provenance or {}),
+        "provenance": provenance_here() | {"torch": torch.__version__} | (provenance or {}),
     }
-    tensors = {"obs": obs, "expected": expected}
-    # Written twice: the first bundle measures how close the engine comes, the second says so.
-    _, difference = _write_verified(None, document, graph, tensors, specification)
-    document["parity"]["measured"] = difference
-    data, difference = _write_verified(path, document, graph, tensors, specification)
-    return ExportReport(
-        path=path,
-        id=_native.Bundle.from_bytes(data).id,
-        bytes=len(data),
-        vectors=obs.shape[0] * obs.shape[1],
-        max_difference=difference,
-        atol=atol,
-        operators=sorted({node.op_type for node in onnx.load_from_string(graph).graph.node}),
-    )
+    if specification is not None:
+        entries["spec.stl"] = specification.encode()
+    if frames is not None:
+        tensors |= {f"frame.{name}": values for name, values in frames.sensors.items()}
+    graphs = [onnx.load_from_string(entries[f["file"]]).graph for f in described.values()]
+    report = write_proven(path, document, entries, tensors)
+    operators = {node.op_type for graph in graphs for node in graph.node}
+    return replace(report, quantization_error=error, operators=sorted(operators))
 
 
-def to_onnx(module: torch.nn.Module, example: np.ndarray, metadata: dict[str, str] | None = None) -> bytes:
-    """The ONNX graph of `module`: input `obs` like `example` `[1, obs]`, output `action`, weights inline."""
+def _ready(module: torch.nn.Module) -> torch.nn.Module:
+    return copy.deepcopy(module).cpu().eval()
+
+
+# What graphs call the tensors that every policy has.
+NAMES = {"observation": "obs", "previous_action": "previous"}
+
+
+def _graphs(
+    recorder: Recorder,
+    step: torch.nn.Module,
+    init: torch.nn.Module | None,
+    beside: Mapping[str, Function],
+    drawn: Mapping[str, Mapping[str, np.ndarray]],
+    metadata: dict[str, str],
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The graph of each function by file name, and the manifest's `functions`."""
+    io = recorder.io
+    functions = {"step": (step, io.inputs, io.outputs, recorder.example(io.inputs), 1)}
+    if init is not None:
+        example = recorder.example(io.init_inputs)
+        functions["init"] = (init, io.init_inputs, io.init_outputs, example, 1)
+    for name, f in beside.items():
+        example = [x[0] for x in drawn[name].values()]
+        functions[name] = (f.module, tuple(f.inputs), f.outputs, example, f.batch)
+    entries, described = {}, {}
+    for name, (module, inputs, outputs, example, batch) in functions.items():
+        taken = [NAMES.get(b, b.removeprefix("carry.").replace(".", "_")) for b in inputs]
+        given = [NAMES.get(b, b.removeprefix("carry.").replace(".", "_")) for b in outputs]
+        # A recurrent state is an input and an output.
+        taken = [f"{n}_in" if b.startswith("carry.") else n for n, b in zip(taken, inputs, strict=True)]
+        given = [f"{n}_out" if b.startswith("carry.") else n for n, b in zip(given, outputs, strict=True)]
+        file = f"{name}.onnx"
+        entries[file] = to_onnx(
+            module, example, metadata if name == "step" else None, inputs=taken, outputs=given
+        )
+        described[name] = {
+            "file": file,
+            "batch": batch,
+            "inputs": dict(zip(taken, inputs, strict=True)),
+            "outputs": dict(zip(given, outputs, strict=True)),
+        }
+    return entries, described
+
+
+def to_onnx(
+    module: torch.nn.Module,
+    example: np.ndarray | Sequence[np.ndarray],
+    metadata: dict[str, str] | None = None,
+    *,
+    inputs: Sequence[str] = ("obs",),
+    outputs: Sequence[str] = ("action",),
+) -> bytes:
+    """The ONNX graph of `module` with inputs like `example`, weights inline."""
+    arrays = [example] if isinstance(example, np.ndarray) else example
     with _quiet():
         program = torch.onnx.export(
             module,
-            (torch.from_numpy(example),),
+            tuple(torch.from_numpy(np.ascontiguousarray(x, np.float32)) for x in arrays),
             dynamo=True,
             opset_version=OPSET,
-            input_names=["obs"],
-            output_names=["action"],
+            input_names=list(inputs),
+            output_names=list(outputs),
             external_data=False,
             verbose=False,
         )
@@ -156,113 +235,79 @@ def to_onnx(module: torch.nn.Module, example: np.ndarray, metadata: dict[str, st
     return model.SerializeToString(deterministic=True)
 
 
-def parity_observations(size: int, config: ParityConfig) -> np.ndarray:
-    """Observations `[S, K, size]`: rollout, normal and extreme ones (zeros, one-hot ±10, all ±10)."""
-    rng = np.random.default_rng(config.seed)
-    total = config.sequences * config.steps
-    rows = rng.standard_normal((total, size))
-    if config.rollout is not None and len(config.rollout):
-        seen = np.asarray(config.rollout, dtype=np.float64)
-        rows = rows * (seen.std(axis=0) + 1e-3) + seen.mean(axis=0)
-        half = total // 2
-        rows[:half] = seen[rng.integers(len(seen), size=half)]
-    extremes = rows[total - total // 4 :]
-    extremes[:] = 0.0
-    for i, row in enumerate(extremes[1:]):
-        if i < 2:
-            row[:] = 10.0 if i else -10.0
-        else:
-            row[(i - 2) % size] = 10.0 if (i - 2) // size % 2 == 0 else -10.0
-    return rows.reshape(config.sequences, config.steps, size).astype(np.float32)
-
-
-def _expected(step: torch.nn.Module, obs: np.ndarray, actions: int) -> tuple[np.ndarray, float]:
+def _tensors(
+    recorder: Recorder,
+    step: torch.nn.Module,
+    init: torch.nn.Module | None,
+    beside: Mapping[str, Function],
+    drawn: Mapping[str, Mapping[str, np.ndarray]],
+) -> tuple[dict[str, np.ndarray], float]:
     """What torch answers in float32, and the tolerance that its own rounding justifies."""
-    flat = torch.from_numpy(obs.reshape(-1, obs.shape[-1]))
-    with torch.inference_mode():
-        single = step(flat)
-        double = copy.deepcopy(step).double()(flat.double())
-    if single.shape != (len(flat), actions):
-        raise ExportError(
-            f"the network gives {tuple(single.shape)} for {len(flat)} observations, "
-            f"the manifest has {actions} actions"
-        )
-    if not bool(torch.isfinite(double).all()):
+
+    def double(module: torch.nn.Module) -> torch.nn.Module:
+        return copy.deepcopy(module).double()
+
+    single = recorder.play(step, init)
+    exact = recorder.play(
+        double(step), None if init is None else double(init), torch.float64, single.previous
+    )
+    if not all(np.isfinite(x).all() for x in (exact.expected, *exact.carry.values())):
         raise ExportError("the network's output is not finite on the parity observations")
-    error = (single.double() - double).abs()
-    atol = max(1e-6, 8.0 * float(error.max()))
+    error = single.difference(exact)
+    worst = int(error.argmax())
+    largest = float(error[worst])
+    tensors = {
+        "obs": recorder.obs,
+        "expected": single.expected,
+        **{f"carry.{name}": value for name, value in single.carry.items()},
+    }
+    if "previous_action" in (*recorder.io.inputs, *recorder.io.init_inputs):
+        tensors["previous_action"] = single.previous
+    if "time" in (*recorder.io.inputs, *recorder.io.init_inputs):
+        tensors["time"] = recorder.time()
+    if recorder.io.noise:
+        tensors["noise"] = recorder.noise
+    for name, f in beside.items():
+        answers = f.answers(drawn[name], torch.float32)
+        exactly = replace(f, module=double(f.module)).answers(drawn[name], torch.float64)
+        largest = max([largest, *(float(np.abs(answers[b] - exactly[b]).max()) for b in answers)])
+        for binding, value in {**drawn[name], **answers}.items():
+            tensors[f"{name}.{NAMES.get(binding, binding)}"] = value
+    atol = max(1e-6, 8.0 * largest)
     if atol > 1e-3:
-        worst = int(error.max(dim=0).values.argmax())
+        raise ExportError(f"ill-conditioned network: output {worst} differs by {largest:.2g} from float64")
+    return {name: np.ascontiguousarray(x, np.float32) for name, x in tensors.items()}, atol
+
+
+def _quantization_error(
+    recorder: Recorder,
+    plain: Recording,
+    step: torch.nn.Module,
+    init: torch.nn.Module | None,
+    limit: float,
+) -> float:
+    """Largest change of an action by 8-bit weights over all vectors, graph units.
+
+    Raises:
+        ExportError: it exceeds `limit` times the action's half-range: that of `raw_clip`, 1 behind a squash, or
+            else what the vectors cover.
+    """
+    joints = plain.expected.shape[-1]
+    error = recorder.play(step, init, previous=plain.previous).difference(plain)[:joints]
+    answers = plain.expected.reshape(-1, joints)
+    half = (answers.max(axis=0) - answers.min(axis=0)) / 2.0
+    if clip := recorder.manifest["action"].get("raw_clip"):
+        half[:] = (clip[1] - clip[0]) / 2.0
+    elif recorder.manifest["in_graph"]["squash"]:
+        half[:] = 1.0
+    worst = int((error - limit * half).argmax())
+    if error[worst] > limit * half[worst]:
+        name = recorder.manifest["action"]["joints"][worst]
         raise ExportError(
-            f"ill-conditioned network: output {worst} differs by {float(error.max()):.2g} from float64"
+            f"int8 changes the action of {name!r} by {error[worst]:.3g}, more than {limit:.1%} of its half-range "
+            f"{half[worst]:.3g}; export f32, or give a larger quantization_limit"
         )
-    return np.ascontiguousarray(single.numpy()).reshape(*obs.shape[:2], actions), atol
-
-
-def _write_verified(
-    path: Path | None,
-    document: dict[str, Any],
-    graph: bytes,
-    tensors: dict[str, np.ndarray],
-    specification: str | None,
-) -> tuple[bytes, float]:
-    entries = {"step.onnx": graph}
-    if specification is not None:
-        entries["spec.stl"] = specification.encode()
-    data = _native.write_bundle(json.dumps(document), entries, tensors)
-    bundle = _native.Bundle.from_bytes(data)
-    report = _native.Policy(bundle).verify(bundle)
-    if not report.passed:
-        raise ExportError(f"the engine does not reproduce torch: {report}")
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    return data, report.max_difference
-
-
-def _metadata(manifest: dict[str, Any]) -> dict[str, str]:
-    """The `metadata_props` that mjlab's deployers read, so that they can run our graphs."""
-    joints = {joint["name"]: joint for joint in manifest["joints"]}
-    scale = manifest["action"]["scale"]
-    terms = manifest["observation"]["terms"]
-
-    def csv(values: list[Any]) -> str:
-        return ",".join(repr(v) if isinstance(v, float) else str(v) for v in values)
-
-    return {
-        "joint_names": csv(list(joints)),
-        "joint_stiffness": csv([joint["kp"] for joint in joints.values()]),
-        "joint_damping": csv([joint["kd"] for joint in joints.values()]),
-        "default_joint_pos": csv([joint["default"] for joint in joints.values()]),
-        "command_names": csv([command["name"] for command in manifest.get("commands", [])]),
-        "observation_names": csv([term["name"] for term in terms]),
-        "action_scale": csv([scale.get(name, scale.get("*")) for name in manifest["action"]["joints"]]),
-    }
-
-
-def _provenance() -> dict[str, Any]:
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    created = time.gmtime(int(epoch) if epoch else time.time())
-    record: dict[str, Any] = {
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", created),
-        "cadenza": __version__,
-        "torch": torch.__version__,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    }
-    with contextlib.suppress(OSError, subprocess.SubprocessError):  # not in a repository
-        record |= {"git": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
-    return record
-
-
-def _git(*args: str) -> str:
-    done = subprocess.run(["git", *args], capture_output=True, text=True, timeout=5, check=True)
-    return done.stdout.strip()
+    return float(error.max())
 
 
 @contextlib.contextmanager
@@ -300,12 +345,15 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
         seen.append(env.step(agent.act(seen[-1], explore=False)).obs)
     env.close()
     manifest = task.manifest()
+    parity = ParityConfig(seed=config.seed, rollout=np.concatenate(seen))
+    frames = record_frames(task, agent, parity.steps, config.eval_seed + 2)
     return export(
         path,
         agent.deploy_module(),
         manifest=manifest | {"in_graph": manifest["in_graph"] | {"squash": True}},
         specification=task.spec() or None,
-        parity=ParityConfig(seed=config.seed, rollout=np.concatenate(seen)),
+        parity=parity,
+        frames=frames,
         provenance={
             "algorithm": config.algorithm,
             "environment": config.task,
@@ -314,6 +362,36 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
             "mujoco": _version("mujoco"),
         },
     )
+
+
+def record_frames(task: Task, agent: Algorithm, steps: int, seed: int) -> SensorFrames:
+    """Two sequences of a policy's observations in simulation, with their sensors.
+
+    Raises:
+        ExportError: the runtime builds other observations from these sensors than training did, or an episode
+            ends within `steps`.
+    """
+    from cadenza import _native
+    from cadenza.sim.env import RobotEnvironment
+
+    env = RobotEnvironment(task, 2, seed=seed)
+    obs, sensors = [env.reset()], [env.sensors()]
+    for _ in range(steps - 1):
+        step = env.step(agent.act(obs[-1], explore=False))
+        if (step.terminated | step.truncated).any():
+            raise ExportError(f"an episode of {task.name} ends within {steps} steps")
+        obs.append(step.obs)
+        sensors.append(env.sensors())
+    env.close()
+    frames = SensorFrames(
+        np.stack(obs, axis=1), {name: np.stack([s[name] for s in sensors], axis=1) for name in sensors[0]}
+    )
+    rebuilt = _native.observe_frames(json.dumps(task.manifest()), task.robot.native, dict(frames.sensors))
+    difference = np.abs(rebuilt - frames.obs) / np.maximum(1.0, np.abs(frames.obs))
+    if difference.max() > FRAME_TOLERANCE:
+        where = [int(i) for i in np.unravel_index(difference.argmax(), difference.shape)]
+        raise ExportError(f"the runtime's observation differs by {difference.max():.2g} at {where}")
+    return frames
 
 
 def export_onnx(run_dir: str | Path, path: str | Path) -> Path:

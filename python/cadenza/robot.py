@@ -42,6 +42,7 @@ class Joint:
         kd_max: cap of the velocity gain, N·m·s/rad.
         kd_damp: velocity gain while damping, N·m·s/rad.
         home: home position, inside `position`.
+        motor_id: id of its motor on the bus, None when robot.toml gives none.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Joint:
     kd_max: float
     kd_damp: float
     home: float
+    motor_id: int | None = None
 
 
 @dataclass(frozen=True)

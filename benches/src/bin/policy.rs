@@ -27,6 +27,9 @@ struct Args {
     /// Cold calls in a block.
     #[arg(long, default_value_t = 40)]
     cold: usize,
+    /// A bundle whose function `critic` is one matrix product, the floor of token networks.
+    #[arg(long)]
+    product: Option<PathBuf>,
     bundles: Vec<PathBuf>,
 }
 
@@ -34,6 +37,7 @@ struct Args {
 struct Output {
     onnxruntime: Option<String>,
     profile: &'static str,
+    product_macs: usize,
     nets: Vec<Net>,
 }
 
@@ -54,10 +58,26 @@ struct Engine {
     cold: Block,
 }
 
-fn net(path: &Path, ort: Option<&Ort>, args: &Args, flush: &mut Flush) -> Result<Net, String> {
+/// Multiply-adds of a block: larger networks are called less often.
+const BLOCK: usize = 100_000_000_000;
+
+fn open(path: &Path) -> Result<(Bundle, Policy), String> {
     let say = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let bundle = Bundle::open(path).map_err(|e| say(&e))?;
-    let mut policy = Policy::load(&bundle, &Options::default()).map_err(|e| say(&e))?;
+    let policy = Policy::load(&bundle, &Options::default()).map_err(|e| say(&e))?;
+    Ok((bundle, policy))
+}
+
+fn net(
+    path: &Path,
+    ort: Option<&Ort>,
+    product: Option<&mut Policy>,
+    args: &Args,
+    flush: &mut Flush,
+) -> Result<Net, String> {
+    let say = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let (bundle, mut policy) = open(path)?;
+    let mut product = product.and_then(|p| p.function("critic"));
     let (inputs, outputs) = (policy.observation_len(), policy.action_len());
     let model = bundle.entry("step.onnx").ok_or("no step.onnx")?;
     let mut other = match ort {
@@ -79,12 +99,13 @@ fn net(path: &Path, ort: Option<&Ort>, args: &Args, flush: &mut Flush) -> Result
     }
     let footprint = policy.footprint();
     let weights = vec![1.0f32; footprint.weight_bytes / 4];
+    let hot = args.hot.min(BLOCK / footprint.macs.max(1));
     let mut rounds = Vec::with_capacity(args.rounds);
     for _ in 0..args.rounds {
         let mut engines = Vec::with_capacity(3);
         let mut time = |engine, flush: &mut Flush, call: &mut dyn FnMut(usize)| {
-            (0..args.hot / 10 + 1).for_each(&mut *call);
-            let hot = Block::measure(args.hot, || (), &mut *call);
+            (0..hot / 10 + 1).for_each(&mut *call);
+            let hot = Block::measure(hot, || (), &mut *call);
             let cold = Block::measure(args.cold, || flush.touch(), &mut *call);
             engines.push(Engine { engine, hot, cold });
         };
@@ -100,6 +121,11 @@ fn net(path: &Path, ort: Option<&Ort>, args: &Args, flush: &mut Flush) -> Result
         time("floor", flush, &mut |_| {
             std::hint::black_box(sum(std::hint::black_box(&weights)));
         });
+        if let Some(product) = &mut product {
+            let calls = (hot / 10).clamp(5, 50);
+            let hot = Block::measure(calls, || (), |_| product.run().unwrap_or_default());
+            engines.push(Engine { engine: "product", hot, cold: hot });
+        }
         rounds.push(engines);
     }
     Ok(Net {
@@ -114,13 +140,16 @@ fn net(path: &Path, ort: Option<&Ort>, args: &Args, flush: &mut Flush) -> Result
 fn run(args: &Args) -> Result<Output, String> {
     let ort = args.ort.as_deref().map(Ort::load).transpose()?;
     let mut flush = Flush::new();
+    let mut product = args.product.as_deref().map(open).transpose()?.map(|(_, policy)| policy);
+    // Two functions: a row of 1024 by 12, and the product of 96 rows.
+    let product_macs = product.as_ref().map_or(0, |p| p.footprint().macs - 1024 * 12);
     let nets = args
         .bundles
         .iter()
-        .map(|path| net(path, ort.as_ref(), args, &mut flush))
+        .map(|path| net(path, ort.as_ref(), product.as_mut(), args, &mut flush))
         .collect::<Result<_, _>>()?;
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-    Ok(Output { onnxruntime: ort.map(|o| o.version().to_owned()), profile, nets })
+    Ok(Output { onnxruntime: ort.map(|o| o.version().to_owned()), profile, product_macs, nets })
 }
 
 fn main() -> ExitCode {

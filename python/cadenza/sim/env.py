@@ -108,6 +108,22 @@ class RobotEnvironment:
         before = self._action if previous is None else previous
         return Moment(self.sim.q, self.sim.dq, self.sim.tau, self._user, self._action, before, frames)
 
+    def sensors(self) -> dict[str, np.ndarray]:
+        """What the newest observation was made of: `[n, ·]` by the names of a bundle's `frame.<name>`.
+
+        Joints stand in robot order, as in the manifest of every robot task.
+        """
+        now = {
+            "joint_pos": self.sim.q,
+            "joint_vel": self.sim.dq,
+            "joint_effort": self.sim.tau,
+            "joint_target": self._actions.target,
+            "command": self._user,
+            "last_action": self._action,
+            "time": self._elapsed[:, None] * self.dt,
+        }
+        return {name: np.array(values, np.float32) for name, values in now.items()}
+
     def state_dict(self) -> dict[str, Any]:
         """All that an exact resume needs."""
         return {

@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cadenza_policy::{self as policy, Bundle, Manifest, Options, ParityReport, Policy};
-use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use cadenza_policy::manifest::Weights;
+use cadenza_policy::{
+    self as policy, ActError, Bundle, Isa, Manifest, Options, ParityReport, Policy, Session,
+};
+use numpy::{
+    PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -81,25 +86,64 @@ impl PyParity {
 
 /// The networks of a bundle, ready to run without allocating.
 #[pyclass(name = "Policy", module = "cadenza._native")]
-pub(crate) struct PyPolicy {
-    policy: Policy,
-    actions: usize,
+pub(crate) struct PyPolicy(Policy);
+
+impl PyPolicy {
+    /// Runs `call` on slices of the arrays without the GIL; the action goes to `out`, or to a new array.
+    fn run<'py>(
+        &mut self,
+        py: Python<'py>,
+        prev: Option<PyReadonlyArray1<'py, f32>>,
+        out: Option<Bound<'py, PyArray1<f32>>>,
+        call: impl FnOnce(&mut Policy, &[f32], &mut [f32]) -> Result<(), ActError> + Send,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        let out = out.unwrap_or_else(|| PyArray1::zeros(py, self.0.action_len(), false));
+        {
+            let mut action = out.try_readwrite().map_err(|e| error::borrowed("out", e))?;
+            let previous = prev.as_ref().map(|p| p.as_slice()).transpose()?.unwrap_or(&[]);
+            let action = action.as_slice_mut()?;
+            let policy = &mut self.0;
+            py.detach(|| call(policy, previous, action)).map_err(error::bundle)?;
+        }
+        Ok(out)
+    }
 }
 
 #[pymethods]
 impl PyPolicy {
     #[new]
-    fn new(bundle: &PyBundle) -> PyResult<Self> {
-        let policy = Policy::load(&bundle.0, &Options::default()).map_err(error::bundle)?;
-        Ok(Self { policy, actions: bundle.0.manifest().action.joints.len() })
+    #[pyo3(signature = (bundle, weights=None))]
+    fn new(bundle: &PyBundle, weights: Option<&str>) -> PyResult<Self> {
+        let mut options = Options::default();
+        options.weights = match weights {
+            None => None,
+            Some("f32") => Some(Weights::F32),
+            Some("int8") => Some(Weights::Int8),
+            Some(other) => {
+                return Err(PyValueError::new_err(format!("weights {other:?} are not known: f32, int8")));
+            }
+        };
+        Policy::load(&bundle.0, &options).map(Self).map_err(error::bundle)
     }
 
     /// Forgets the episode before.
     fn reset(&mut self) {
-        self.policy.reset();
+        self.0.reset();
     }
 
-    /// One action in graph units; `out` makes the call free of allocation.
+    /// Kernels in the order of execution.
+    #[getter]
+    fn kernels(&self) -> Vec<String> {
+        self.0.footprint().kernels
+    }
+
+    /// Bytes of packed weights.
+    #[getter]
+    fn weight_bytes(&self) -> usize {
+        self.0.footprint().weight_bytes
+    }
+
+    /// One action, or a sequence row by row, in graph units; `out` makes the call free of allocation.
     #[pyo3(signature = (obs, prev=None, out=None))]
     fn act<'py>(
         &mut self,
@@ -108,22 +152,103 @@ impl PyPolicy {
         prev: Option<PyReadonlyArray1<'py, f32>>,
         out: Option<Bound<'py, PyArray1<f32>>>,
     ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-        let out = out.unwrap_or_else(|| PyArray1::zeros(py, self.actions, false));
-        {
-            let mut action = out.try_readwrite().map_err(|e| error::borrowed("out", e))?;
-            let obs = obs.as_slice()?;
-            let previous = prev.as_ref().map(|p| p.as_slice()).transpose()?.unwrap_or(&[]);
-            let action = action.as_slice_mut()?;
-            let policy = &mut self.policy;
-            py.detach(|| policy.act(obs, previous, action)).map_err(error::bundle)?;
-        }
-        Ok(out)
+        let obs = obs.as_slice()?;
+        self.run(py, prev, out, |policy, previous, action| policy.act(obs, previous, action))
+    }
+
+    /// Starts a sequence (chunk mode lazy).
+    fn begin(&mut self, py: Python<'_>, obs: PyReadonlyArray1<'_, f32>) -> PyResult<()> {
+        let obs = obs.as_slice()?;
+        let policy = &mut self.0;
+        py.detach(|| policy.begin(obs)).map_err(error::bundle)
+    }
+
+    /// The next action of a sequence, in graph units (chunk mode lazy).
+    #[pyo3(signature = (prev=None, out=None))]
+    fn next<'py>(
+        &mut self,
+        py: Python<'py>,
+        prev: Option<PyReadonlyArray1<'py, f32>>,
+        out: Option<Bound<'py, PyArray1<f32>>>,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        self.run(py, prev, out, Policy::next)
     }
 
     /// Replays the recorded vectors; leaves a reset policy.
     fn verify(&mut self, bundle: &PyBundle) -> PyResult<PyParity> {
-        self.policy.verify(&bundle.0).map(PyParity).map_err(error::bundle)
+        self.0.verify(&bundle.0).map(PyParity).map_err(error::bundle)
     }
+}
+
+/// A bare ONNX network, without a bundle around it: float arrays in, float arrays out.
+#[pyclass(name = "Network", module = "cadenza._native")]
+pub(crate) struct PyNetwork(Session);
+
+#[pymethods]
+impl PyNetwork {
+    /// `isa` (`scalar`, `avx2`, `neon`) forces an instruction set; the best of the machine is used when it is absent.
+    #[new]
+    #[pyo3(signature = (onnx, batch=1, isa=None))]
+    fn new(onnx: &[u8], batch: usize, isa: Option<&str>) -> PyResult<Self> {
+        let known = [Isa::Scalar, Isa::Avx2, Isa::Neon];
+        let find = |name: &str| {
+            let found = known.into_iter().find(|i| i.to_string() == name);
+            found
+                .ok_or_else(|| error::bundle(format!("instruction set {name:?} is not scalar, avx2 or neon")))
+        };
+        let mut options = Options::default();
+        options.isa = isa.map(find).transpose()?;
+        Session::from_onnx(onnx, batch, &options).map(Self).map_err(error::bundle)
+    }
+
+    /// Name and shape of every input.
+    #[getter]
+    fn inputs(&self) -> Vec<(String, Vec<usize>)> {
+        self.0.inputs().iter().map(|p| (p.name.clone(), p.shape.clone())).collect()
+    }
+
+    /// Name and shape of every output.
+    #[getter]
+    fn outputs(&self) -> Vec<(String, Vec<usize>)> {
+        self.0.outputs().iter().map(|p| (p.name.clone(), p.shape.clone())).collect()
+    }
+
+    /// The kernels, in the order of execution.
+    #[getter]
+    fn kernels(&self) -> Vec<String> {
+        self.0.kernels()
+    }
+
+    /// The outputs for `inputs`, in the order of the graph.
+    fn run<'py>(
+        &mut self,
+        py: Python<'py>,
+        inputs: Vec<PyReadonlyArrayDyn<'py, f32>>,
+    ) -> PyResult<Vec<Bound<'py, PyArrayDyn<f32>>>> {
+        let ports = self.0.inputs();
+        if inputs.len() != ports.len() {
+            return Err(error::bundle(format!("{} inputs for {}", inputs.len(), ports.len())));
+        }
+        for (x, port) in inputs.iter().zip(ports) {
+            if x.shape() != port.shape {
+                let (name, expected) = (&port.name, &port.shape);
+                return Err(error::bundle(format!("input {name:?} is {expected:?}, not {:?}", x.shape())));
+            }
+        }
+        for (i, x) in inputs.iter().enumerate() {
+            self.0.input_mut(i).copy_from_slice(x.as_slice()?);
+        }
+        py.detach(|| self.0.run()).map_err(error::bundle)?;
+        let output =
+            |i: usize| PyArray1::from_slice(py, self.0.output(i)).reshape(self.0.outputs()[i].shape.clone());
+        (0..self.0.outputs().len()).map(output).collect()
+    }
+}
+
+/// The operators that a network may use, each with the first ONNX operator set that has it.
+#[pyfunction]
+fn operators() -> BTreeMap<&'static str, i64> {
+    policy::operators().collect()
 }
 
 /// The bytes of a bundle: `manifest` (JSON) without `files`, entries by name, and the parity tensors (float32).
@@ -169,5 +294,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyBundle>()?;
     module.add_class::<PyParity>()?;
     module.add_class::<PyPolicy>()?;
+    module.add_class::<PyNetwork>()?;
+    module.add_function(wrap_pyfunction!(operators, module)?)?;
     module.add_function(wrap_pyfunction!(write_bundle, module)?)
 }

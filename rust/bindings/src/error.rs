@@ -7,6 +7,19 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 create_exception!(cadenza._native, StlError, PyValueError, "A formula, trace or parameter is refused.");
+create_exception!(cadenza._native, ParseError, StlError, "A formula text is refused; shows the place.");
+create_exception!(
+    cadenza._native,
+    HorizonError,
+    StlError,
+    "The trace ends before the horizon of the instant."
+);
+create_exception!(
+    cadenza._native,
+    UnboundedFutureError,
+    StlError,
+    "An unbounded future operator has no value here."
+);
 create_exception!(cadenza._native, BundleError, PyValueError, "A bundle, manifest or network is refused.");
 create_exception!(cadenza._native, RobotError, PyValueError, "A robot.toml is refused, or does not fit.");
 create_exception!(cadenza._native, RunError, PyValueError, "A run cannot start.");
@@ -16,6 +29,9 @@ create_exception!(cadenza._native, RuntimeFault, PyRuntimeError, "A fault stoppe
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add("StlError", py.get_type::<StlError>())?;
+    module.add("ParseError", py.get_type::<ParseError>())?;
+    module.add("HorizonError", py.get_type::<HorizonError>())?;
+    module.add("UnboundedFutureError", py.get_type::<UnboundedFutureError>())?;
     module.add("BundleError", py.get_type::<BundleError>())?;
     module.add("RobotError", py.get_type::<RobotError>())?;
     module.add("RunError", py.get_type::<RunError>())?;

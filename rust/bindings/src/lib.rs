@@ -6,6 +6,7 @@ mod batch;
 mod bundle;
 mod cli;
 mod error;
+mod frames;
 mod kinematics;
 mod log;
 mod robot;
@@ -24,6 +25,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     bundle::register(module)?;
     robot::register(module)?;
     batch::register(module)?;
+    frames::register(module)?;
     sim::register(module)?;
     kinematics::register(module)?;
     run::register(module)?;

@@ -68,6 +68,7 @@ impl PyRobot {
             d.set_item("kd_max", joint.gains.kd_max)?;
             d.set_item("kd_damp", joint.gains.kd_damp)?;
             d.set_item("home", joint.home)?;
+            d.set_item("motor_id", joint.motor.id)?;
             Ok(d)
         });
         PyList::new(py, joints.collect::<PyResult<Vec<_>>>()?)

@@ -15,6 +15,19 @@ pub(crate) enum Feed {
     Previous,
     /// A recurrent state.
     State(usize),
+    /// Seconds since the start of the episode.
+    Time,
+    /// Unit normals.
+    Noise,
+}
+
+/// What the inputs are fed from.
+pub(crate) struct Supply<'a> {
+    pub(crate) observation: &'a [f32],
+    pub(crate) previous: &'a [f32],
+    pub(crate) states: &'a [State],
+    pub(crate) time: f32,
+    pub(crate) noise: &'a [f32],
 }
 
 /// A recurrent state.
@@ -82,7 +95,12 @@ pub(crate) fn check(m: &Manifest, function: &str, s: &Session) -> Result<(), Loa
             return Err(fail(&port.name, "of the graph is not bound in the manifest"));
         }
         for port in ports {
-            let Some(expected) = expected(m, f.batch, port) else { continue };
+            let expected = match port.binding.as_str() {
+                // A row for each of the batch; the next state is as long as the state.
+                "state" | "control" | "params" | "signals" => port.len().next_multiple_of(f.batch),
+                "next_state" => s.input_index("state").map_or(port.len(), |i| s.inputs()[i].len()),
+                _ => expected(m, f.batch, port).unwrap_or(port.len()),
+            };
             if port.len() != expected {
                 return Err(LoadError::Size {
                     function: function.to_owned(),
@@ -142,15 +160,27 @@ fn source_elements(m: &Manifest, source: &str) -> Vec<usize> {
 
 /// What feeds each input of `step` or `init`.
 pub(crate) fn feeds(m: &Manifest, function: &str, s: &Session) -> Result<Vec<Feed>, LoadError> {
+    let refuse = |port: &PortInfo, why| LoadError::Binding {
+        function: function.to_owned(),
+        kind: "input",
+        name: port.name.clone(),
+        why,
+        graph: s.inputs().iter().map(|p| format!("{} {:?}", p.name, p.shape)).collect::<Vec<_>>().join(", "),
+    };
     let feed = |port: &PortInfo| match port.binding.split_once('.') {
         Some(("carry", name)) => Ok(Feed::State(m.carry.keys().position(|k| k == name).unwrap_or(0))),
         Some(("source", source)) => Ok(Feed::Observation(runs(source_elements(m, source), 0).into())),
         _ => match port.binding.as_str() {
             "observation" => Ok(Feed::Observation(runs(0..m.observation.size, 0).into())),
+            // `begin` is given an observation and nothing else.
+            "previous_action" if function == "init" && m.chunk.mode == ChunkMode::Lazy => Err(refuse(
+                port,
+                "is bound to the previous action, which init does not get in chunk mode lazy",
+            )),
             "previous_action" => Ok(Feed::Previous),
-            other => Err(LoadError::Unsupported(format!(
-                "the input binding {other:?} of the function {function:?}"
-            ))),
+            "time" => Ok(Feed::Time),
+            "noise" => Ok(Feed::Noise),
+            _ => Err(refuse(port, "is bound to what only the function model is given")),
         },
     };
     s.inputs().iter().map(feed).collect()
@@ -172,15 +202,36 @@ pub(crate) fn states(m: &Manifest, step: &Session, init: Option<&Session>) -> Re
 }
 
 /// Writes the inputs of a network.
-pub(crate) fn write(s: &mut Session, feeds: &[Feed], obs: &[f32], prev: &[f32], states: &[State]) {
+pub(crate) fn write(s: &mut Session, feeds: &[Feed], from: &Supply<'_>) {
     for (i, feed) in feeds.iter().enumerate() {
         let input = s.input_mut(i);
         match feed {
-            Feed::Observation(runs) => crate::kernels::shape::rearrange(runs, obs, input),
-            Feed::Previous => input.copy_from_slice(prev),
-            Feed::State(k) => input.copy_from_slice(&states[*k].now),
+            Feed::Observation(runs) => crate::kernels::shape::rearrange(runs, from.observation, input),
+            Feed::Previous => input.copy_from_slice(from.previous),
+            Feed::State(k) => input.copy_from_slice(&from.states[*k].now),
+            Feed::Time => input.fill(from.time),
+            Feed::Noise => input.copy_from_slice(from.noise),
         }
     }
+}
+
+/// Numbers of noise that the functions read: the same for all of them.
+pub(crate) fn noise(sessions: &[Option<&Session>]) -> Result<usize, LoadError> {
+    let mut length = None;
+    for session in sessions.iter().flatten() {
+        let Some(port) = session.input_index("noise").map(|i| &session.inputs()[i]) else { continue };
+        let expected = *length.get_or_insert(port.len());
+        if port.len() != expected {
+            return Err(LoadError::Size {
+                function: "init".into(),
+                binding: port.binding.clone(),
+                got: port.len(),
+                shape: port.shape.clone(),
+                expected,
+            });
+        }
+    }
+    Ok(length.unwrap_or(0))
 }
 
 /// Takes over a new state. Magnitudes below 1e-30 become 0: subnormal numbers would slow the decay to rest.

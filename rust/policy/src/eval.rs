@@ -1,6 +1,10 @@
 //! Every operation in plain 64-bit arithmetic: folds constants at load, and is the reference of the kernels' tests.
 
+mod conv;
+
+use crate::kernels::attention::Attention;
 use crate::op::{Binary, Op, Reduction, Unary};
+use crate::recurrent;
 use crate::tensor::{DType, Tensor};
 
 /// Evaluates `op`; the output has `shape` and `dtype`, which the caller inferred.
@@ -9,6 +13,8 @@ pub(crate) fn apply(op: &Op, inputs: &[&Tensor], dtype: DType, shape: &[usize]) 
     let x = inputs[0].data.as_slice();
     let data = match op {
         Op::Linear(act) => linear(inputs, *act),
+        Op::MatMul => matmul(inputs, shape),
+        Op::Attention(a) => attention(a, inputs, count),
         Op::Unary(f) => x.iter().map(|&v| unary(*f, v)).collect(),
         Op::Binary(f) => {
             let (a, b) = (sources(&inputs[0].shape, shape), sources(&inputs[1].shape, shape));
@@ -36,12 +42,35 @@ pub(crate) fn apply(op: &Op, inputs: &[&Tensor], dtype: DType, shape: &[usize]) 
             let r = 1.0 / (square + f64::from(*eps)).sqrt();
             out.extend(row.iter().zip(&inputs[1].data).map(|(v, s)| v * r * s));
         }),
+        Op::GroupNorm { groups, eps } => {
+            let (scale, bias) = (&inputs[1].data, &inputs[2].data);
+            let width = shape[2..].iter().product::<usize>();
+            let mut channel = (0..count).map(|i| i / width % shape[1]);
+            rows(x, shape[1] / groups * width, |row, out| {
+                let n = row.len() as f64;
+                let mean = row.iter().sum::<f64>() / n;
+                let var = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+                let r = 1.0 / (var + f64::from(*eps)).sqrt();
+                out.extend(row.iter().zip(&mut channel).map(|(v, c)| (v - mean) * r * scale[c] + bias[c]));
+            })
+        }
+        Op::Unfold(window) => conv::unfold(*window, x),
+        Op::Conv { groups, act } => {
+            let y = conv::conv(inputs, *groups);
+            y.into_iter().map(|v| act.map_or(v, |f| unary(f, v))).collect()
+        }
+        Op::Overlap(along) => conv::overlap(*along, inputs, shape),
         Op::Reduce { kind, width } => rows(x, *width, |row, out| out.push(reduce(*kind, row))),
         Op::Softmax { width, log } => rows(x, *width, |row, out| {
-            let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum = row.iter().map(|v| (v - top).exp()).sum::<f64>();
-            out.extend(row.iter().map(|v| if *log { v - top - sum.ln() } else { (v - top).exp() / sum }));
+            if *log {
+                let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum = row.iter().map(|v| (v - top).exp()).sum::<f64>();
+                out.extend(row.iter().map(|v| v - top - sum.ln()));
+            } else {
+                out.extend(softmax(row));
+            }
         }),
+        Op::Recurrent(cell) => recurrent::evaluate(*cell, inputs),
         Op::Rearrange(runs) => {
             let mut out = vec![0.0; count];
             for (t, runs) in inputs.iter().zip(runs) {
@@ -87,6 +116,64 @@ fn linear(inputs: &[&Tensor], act: Option<Unary>) -> Vec<f64> {
     })
 }
 
+/// A row without any finite score has no shares.
+fn softmax(row: &[f64]) -> Vec<f64> {
+    if row.iter().all(|&v| v == f64::NEG_INFINITY) {
+        return vec![0.0; row.len()];
+    }
+    let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum = row.iter().map(|v| (v - top).exp()).sum::<f64>();
+    row.iter().map(|v| (v - top).exp() / sum).collect()
+}
+
+/// For each matrix of `to`, the start of the one of `from` that broadcasting puts there.
+pub(crate) fn starts(from: &[usize], to: &[usize]) -> Vec<usize> {
+    let size: usize = from[from.len() - 2..].iter().product();
+    let batch = |s: &[usize]| s[..s.len() - 2].to_vec();
+    sources(&batch(from), &batch(to)).into_iter().map(|i| i * size).collect()
+}
+
+fn matmul(inputs: &[&Tensor], shape: &[usize]) -> Vec<f64> {
+    let (a, b) = (inputs[0], inputs[1]);
+    let (m, n) = (shape[shape.len() - 2], shape[shape.len() - 1]);
+    let k = a.shape[a.shape.len() - 1];
+    let mut out = Vec::new();
+    for (i, j) in starts(&a.shape, shape).into_iter().zip(starts(&b.shape, shape)) {
+        for r in 0..m {
+            let row = &a.data[i + r * k..i + (r + 1) * k];
+            out.extend(
+                (0..n).map(|c| row.iter().enumerate().map(|(p, x)| x * b.data[j + p * n + c]).sum::<f64>()),
+            );
+        }
+    }
+    out
+}
+
+fn attention(a: &Attention, inputs: &[&Tensor], count: usize) -> Vec<f64> {
+    let (q, k, v) = (&inputs[0].data, &inputs[1].data, &inputs[2].data);
+    let mut out = vec![0.0; count];
+    for head in 0..a.heads() {
+        for r in 0..a.queries {
+            let score = |c: usize| {
+                let (from, to) = (a.q.starts[head] + r * a.q.row, a.k.starts[head] + c * a.k.row);
+                let dot: f64 = (0..a.width).map(|i| q[from + i] * k[to + i * a.k.column]).sum();
+                let mask = a
+                    .mask
+                    .as_ref()
+                    .map_or(0.0, |m| inputs[3].data[m.starts[head] + r * m.row + c * m.column]);
+                dot * f64::from(a.scale) + mask
+            };
+            let shares = softmax(&(0..a.keys).map(score).collect::<Vec<_>>());
+            for i in 0..a.value_width {
+                let at = |c: usize| v[a.v.starts[head] + c * a.v.row + i];
+                out[a.y.starts[head] + r * a.y.row + i] =
+                    shares.iter().enumerate().map(|(c, s)| s * at(c)).sum();
+            }
+        }
+    }
+    out
+}
+
 fn reduce(kind: Reduction, row: &[f64]) -> f64 {
     let squares = || row.iter().map(|v| v * v).sum::<f64>();
     match kind {
@@ -122,15 +209,11 @@ pub(crate) fn unary(f: Unary, x: f64) -> f64 {
         Unary::Sign => truth(x > 0.0) - truth(x < 0.0),
         Unary::Erf => erf(x),
         Unary::Not => truth(x == 0.0),
+        Unary::IsNan => truth(x.is_nan()),
         Unary::Truth => truth(x != 0.0),
         Unary::Clip(lo, hi) => {
-            if x < w(lo) {
-                w(lo)
-            } else if x > w(hi) {
-                w(hi)
-            } else {
-                x
-            }
+            let x = if x < w(lo) { w(lo) } else { x };
+            if x > w(hi) { w(hi) } else { x }
         }
         Unary::Relu => {
             if x < 0.0 {

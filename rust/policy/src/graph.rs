@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::eval;
+use crate::finite;
 use crate::limits::Limits;
 use crate::lower;
 use crate::onnx::{self, GraphProto, NodeProto, OnnxError, ValueInfoProto};
@@ -176,6 +177,7 @@ impl Graph {
             b.graph.output_names.push(output.name.clone());
         }
         b.graph.drop_dead();
+        finite::check(&b.graph)?;
         Ok(b.graph)
     }
 
@@ -242,6 +244,9 @@ impl Builder<'_> {
             }
         }
         tensor::elements(&shape, &info.name, self.limits)?;
+        if matches!(t.elem_type, 10 | 11 | 16) {
+            return Err(bad("half and double precision exist only in constants; export in float"));
+        }
         Ok((tensor::dtype(t.elem_type, &info.name)?, shape))
     }
 
@@ -315,7 +320,12 @@ impl Builder<'_> {
         onnx::within("operations", self.graph.nodes.len() + 1, self.limits.nodes)?;
         onnx::within("tensors", self.graph.values.len() + 1, 4 * self.limits.tensors)?;
         let work = match &op {
-            Op::Linear(_) => count.saturating_mul(self.shape(inputs[1])[0]),
+            Op::Linear(_) | Op::MatMul => {
+                count.saturating_mul(self.shape(inputs[0]).last().copied().unwrap_or(1))
+            }
+            Op::Attention(a) => a.macs(),
+            Op::Recurrent(cell) => count.saturating_add(2 * cell.macs()),
+            Op::Conv { .. } => count.saturating_mul(self.shape(inputs[1])[1]),
             _ => count + self.graph.values[inputs[0]].len(),
         };
         let constants: Option<Vec<_>> = inputs.iter().map(|&i| self.as_constant(i)).collect();
@@ -341,7 +351,7 @@ impl Builder<'_> {
             return Err(GraphError::Work { node: name.to_owned(), limit: self.limits.work });
         }
         if matches!(op, Op::Linear(_) | Op::LayerNorm { .. } | Op::RmsNorm { .. }) {
-            inputs[1..].iter().try_for_each(|&i| self.finite(name, i))?;
+            inputs[1..].iter().try_for_each(|&i| self.finite(i))?;
         }
         let output = self.value(name, dtype, shape, None);
         self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), output });
@@ -349,11 +359,11 @@ impl Builder<'_> {
     }
 
     /// Weights must be finite after folding, too: an infinite one could hide behind a saturating function.
-    fn finite(&self, node: &str, id: ValueId) -> Result<(), GraphError> {
+    fn finite(&self, id: ValueId) -> Result<(), GraphError> {
         let Some(t) = &self.graph.values[id].constant else { return Ok(()) };
         match t.data.iter().position(|x| !x.is_finite()) {
             Some(index) => {
-                let tensor = format!("{}, folded for {node}", self.graph.values[id].name);
+                let tensor = self.graph.values[id].name.clone();
                 Err(GraphError::NonFinite { tensor, index, value: t.data[index] })
             }
             None => Ok(()),
@@ -363,7 +373,7 @@ impl Builder<'_> {
     /// Emits a function of one number, with the input's shape.
     pub(crate) fn unary(&mut self, name: &str, f: Unary, x: ValueId) -> Result<ValueId, GraphError> {
         let (mut dtype, shape) = (self.dtype(x), self.shape(x).to_vec());
-        if matches!(f, Unary::Not | Unary::Truth) {
+        if matches!(f, Unary::Not | Unary::IsNan | Unary::Truth) {
             dtype = DType::Bool;
         }
         self.emit(name, Op::Unary(f), &[x], dtype, shape)

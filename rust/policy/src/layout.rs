@@ -4,7 +4,8 @@
 //! at; a step that may work in place takes over the memory of an operand that dies there. What remains is placed
 //! one by one, each into the tightest gap among the buffers that live at the same time.
 
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Node, ValueId};
+use crate::kernels::gemm;
 use crate::memory::{LINE, Span};
 use crate::op::{Op, Run};
 
@@ -21,6 +22,18 @@ struct Buffer {
     start: usize,
 }
 
+/// Floats that a node needs beside its operands.
+fn room(graph: &Graph, node: &Node) -> usize {
+    match &node.op {
+        Op::MatMul => match graph.values[node.inputs[1]].shape[..] {
+            [.., k, n] => gemm::packed_len(k, n),
+            _ => 0,
+        },
+        Op::Attention(a) => a.room(),
+        _ => 0,
+    }
+}
+
 /// What buffers are sorted by before they are placed.
 type Key = fn(&Buffer) -> (usize, usize);
 
@@ -33,6 +46,8 @@ pub(crate) struct Layout {
     views: Vec<bool>,
     /// Which operand of each node lies where the result goes.
     kept: Vec<usize>,
+    /// Buffer for what a node needs only while it runs.
+    rooms: Vec<Option<usize>>,
     /// Floats of the arena.
     pub(crate) floats: usize,
 }
@@ -44,6 +59,7 @@ impl Layout {
             homes: vec![None; graph.values.len()],
             views: vec![false; graph.nodes.len()],
             kept: vec![0; graph.nodes.len()],
+            rooms: vec![None; graph.nodes.len()],
             floats: 0,
         };
         layout.give_homes(graph);
@@ -60,6 +76,12 @@ impl Layout {
     /// Which operand of node `index` the result is computed on top of.
     pub(crate) fn keeps(&self, index: usize) -> usize {
         self.kept[index]
+    }
+
+    /// What node `index` needs only while it runs.
+    pub(crate) fn room(&self, index: usize) -> Span {
+        let span = |b: usize| Span { start: self.buffers[b].start, len: self.buffers[b].len };
+        self.rooms[index].map_or(Span { start: 0, len: 0 }, span)
     }
 
     /// Where a value lies.
@@ -104,6 +126,12 @@ impl Layout {
                 }
                 None => self.new_buffer(node.output, graph.values[node.output].len(), i, false),
             }
+            let room = room(graph, node);
+            if room > 0 {
+                self.rooms[i] = Some(self.buffers.len());
+                let (first, last) = (i, i);
+                self.buffers.push(Buffer { len: room, first, last, fixed: false, merged: None, start: 0 });
+            }
             for (buffer, _) in node.inputs.iter().filter_map(|&v| self.homes[v]) {
                 self.buffers[buffer].last = self.buffers[buffer].last.max(i);
             }
@@ -123,6 +151,7 @@ impl Layout {
         let candidates: &[usize] = match node.op {
             _ if self.views[index] => return,
             Op::Unary(_) | Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::Softmax { .. } => &[0],
+            Op::GroupNorm { .. } => &[0],
             Op::Binary(_) => &[0, 1],
             Op::Where => &[1],
             _ => return,

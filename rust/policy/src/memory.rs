@@ -58,27 +58,41 @@ impl Span {
     }
 }
 
-/// An arena without one span.
+/// An arena without the spans that are written: the pieces that remain, each with its start.
 pub(crate) struct Rest<'a> {
-    before: &'a [f32],
-    after: &'a [f32],
-    end: usize,
+    pieces: [(usize, &'a [f32]); 3],
 }
 
 /// Takes `span` out of the arena, to be written while the rest is read.
 pub(crate) fn split(arena: &mut [f32], span: Span) -> (&mut [f32], Rest<'_>) {
     let (before, rest) = arena.split_at_mut(span.start);
     let (own, after) = rest.split_at_mut(span.len);
-    (own, Rest { before, after, end: span.start + span.len })
+    let end = span.start + span.len;
+    (own, Rest { pieces: [(0, before), (end, after), (end, &[])] })
+}
+
+/// Takes two spans that do not overlap out of the arena.
+pub(crate) fn split_two(arena: &mut [f32], a: Span, b: Span) -> (&mut [f32], &mut [f32], Rest<'_>) {
+    let (low, high) = if a.start <= b.start { (a, b) } else { (b, a) };
+    let (before, rest) = arena.split_at_mut(low.start);
+    let (first, rest) = rest.split_at_mut(low.len);
+    let (between, rest) = rest.split_at_mut(high.start - low.start - low.len);
+    let (second, after) = rest.split_at_mut(high.len);
+    let pieces = [(0, &*before), (low.start + low.len, &*between), (high.start + high.len, &*after)];
+    let (first, second) = if a.start <= b.start { (first, second) } else { (second, first) };
+    (first, second, Rest { pieces })
 }
 
 impl<'a> Rest<'a> {
-    /// Another span of the arena, which the planner keeps clear of the one taken out.
+    /// Another span of the arena, which the planner keeps clear of the ones taken out.
     pub(crate) fn get(&self, span: Span) -> &'a [f32] {
-        if span.start < self.before.len() {
-            &self.before[span.start..span.start + span.len]
+        let [(_, before), (second, between), (third, after)] = self.pieces;
+        if span.start < before.len() {
+            &before[span.start..span.start + span.len]
+        } else if span.start < second + between.len() {
+            &between[span.start - second..span.start - second + span.len]
         } else {
-            &self.after[span.start - self.end..span.start - self.end + span.len]
+            &after[span.start - third..span.start - third + span.len]
         }
     }
 }

@@ -122,6 +122,8 @@ pub(crate) struct AttributeProto {
     pub(crate) floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub(crate) ints: Vec<i64>,
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub(crate) strings: Vec<Vec<u8>>,
     #[prost(int32, tag = "20")]
     pub(crate) kind: i32,
 }
@@ -302,7 +304,10 @@ impl<'a> Census<'a> {
             within("tensors", self.tensors, self.limits.tensors)?;
             let is_string = matches!(
                 (kind, tag),
-                (Kind::Node, 1..=4 | 7) | (Kind::Attribute, 1 | 4) | (Kind::Tensor, 8) | (Kind::ValueInfo, 1)
+                (Kind::Node, 1..=4 | 7)
+                    | (Kind::Attribute, 1 | 4 | 9)
+                    | (Kind::Tensor, 8)
+                    | (Kind::ValueInfo, 1)
             );
             if is_string {
                 within("bytes in a string", field.len(), self.limits.string)?;

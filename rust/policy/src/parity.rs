@@ -1,15 +1,10 @@
 //! Replays the recorded vectors: does the engine compute what was computed in training?
 
-use safetensors::{Dtype, SafeTensors};
-
 use crate::bundle::Bundle;
 use crate::manifest::ChunkMode;
 use crate::policy::Policy;
 use crate::session::ActError;
-use crate::text::shown;
-
-/// Longest header of `parity.safetensors`, bytes.
-const HEADER_CAP: u64 = 1 << 20;
+use crate::vectors::Vectors;
 
 /// Most vectors of one function.
 const VECTOR_CAP: usize = 65_536;
@@ -117,14 +112,8 @@ fn vectors(tensor: &str, count: Option<usize>) -> Result<(), ParityError> {
     Err(ParityError::Tensor { tensor: tensor.to_owned(), why })
 }
 
-/// A tensor of the file.
-struct Vectors {
-    shape: Vec<usize>,
-    data: Vec<f32>,
-}
-
 struct Replay<'a> {
-    file: SafeTensors<'a>,
+    file: Vectors<'a>,
     atol: f64,
     rtol: f64,
     vectors: usize,
@@ -136,38 +125,9 @@ struct Replay<'a> {
 impl<'a> Replay<'a> {
     fn new(bundle: &'a Bundle) -> Result<Self, ParityError> {
         let spec = bundle.manifest().parity.as_ref().ok_or(ParityError::NoVectors)?;
-        let bytes = bundle.entry(&spec.file).ok_or(ParityError::NoVectors)?;
-        let header = bytes.first_chunk().map_or(u64::MAX, |head| u64::from_le_bytes(*head));
-        if header > HEADER_CAP {
-            return Err(ParityError::File(format!("a header of {header} bytes, more than {HEADER_CAP}")));
-        }
-        let file = SafeTensors::deserialize(bytes).map_err(|e| ParityError::File(shown(&e.to_string())))?;
+        let file = Vectors::open(bundle)?;
         let (atol, rtol) = (spec.atol, spec.rtol);
         Ok(Self { file, atol, rtol, vectors: 0, measured: 0.0, used: -1.0, worst: Worst::default() })
-    }
-
-    fn tensor(&self, name: &str) -> Result<Option<Vectors>, ParityError> {
-        let Ok(view) = self.file.tensor(name) else { return Ok(None) };
-        let bad = |why: String| ParityError::Tensor { tensor: name.to_owned(), why };
-        if view.dtype() != Dtype::F32 {
-            return Err(bad(format!("has the type {:?}, not F32", view.dtype())));
-        }
-        let data: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        if let Some(i) = data.iter().position(|x| !x.is_finite()) {
-            return Err(bad(format!("is {} at element {i}", data[i])));
-        }
-        Ok(Some(Vectors { shape: view.shape().to_vec(), data }))
-    }
-
-    /// A tensor that must be there, of `lead` followed by dimensions that hold `each` numbers.
-    fn shaped(&self, name: &str, lead: &[usize], each: usize) -> Result<Vectors, ParityError> {
-        let v = self.tensor(name)?.ok_or_else(|| ParityError::Missing(name.to_owned()))?;
-        let count = lead.iter().try_fold(each, |n, &d| n.checked_mul(d));
-        if !v.shape.starts_with(lead) || count != Some(v.data.len()) {
-            let why = format!("has the shape {:?}, but {lead:?} and then {each} numbers are needed", v.shape);
-            return Err(ParityError::Tensor { tensor: name.to_owned(), why });
-        }
-        Ok(v)
     }
 
     fn run(mut self, policy: &mut Policy, bundle: &Bundle) -> Result<ParityReport, ParityError> {
@@ -184,26 +144,34 @@ impl<'a> Replay<'a> {
 
     fn sequences(&mut self, policy: &mut Policy, bundle: &Bundle) -> Result<(), ParityError> {
         let n = policy.observation_len();
-        let shape = self.tensor("obs")?.ok_or_else(|| ParityError::Missing("obs".into()))?.shape;
+        let shape = self.file.tensor("obs")?.ok_or_else(|| ParityError::Missing("obs".into()))?.shape;
         let [count, steps, _] = shape[..] else {
             let why = format!("has the shape {shape:?}, not [sequences, steps, {n}]");
             return Err(ParityError::Tensor { tensor: "obs".into(), why });
         };
         vectors("obs", count.checked_mul(steps))?;
-        let obs = self.shaped("obs", &[count, steps], n)?.data;
+        let obs = self.file.shaped("obs", &[count, steps], n)?.data;
         let m = policy.previous_len();
-        let prev = match self.tensor("previous_action")? {
+        let prev = match self.file.tensor("previous_action")? {
             None if policy.takes_previous() => return Err(ParityError::Missing("previous_action".into())),
             None => vec![0.0; count * steps * m],
-            Some(_) => self.shaped("previous_action", &[count, steps], m)?.data,
+            Some(_) => self.file.shaped("previous_action", &[count, steps], m)?.data,
         };
-        let expected = self.shaped("expected", &[count, steps], policy.action_len())?.data;
+        let expected = self.file.shaped("expected", &[count, steps], policy.action_len())?.data;
+        let times =
+            if policy.takes_time() { self.file.shaped("time", &[count, steps], 1)?.data } else { vec![] };
+        let each = policy.noise_mut().len();
+        let noise = if each > 0 { self.file.shaped("noise", &[count, steps], each)?.data } else { vec![] };
         let execute = bundle.manifest().chunk.execute;
         let mut out = vec![0.0; policy.action_len()];
         for s in 0..count {
             policy.reset();
             for k in 0..steps {
                 let i = s * steps + k;
+                if let Some(&seconds) = times.get(i) {
+                    policy.set_time(seconds);
+                }
+                policy.noise_mut().copy_from_slice(&noise[i * each..(i + 1) * each]);
                 let row = &obs[i * n..(i + 1) * n];
                 let previous = &prev[i * m..(i + 1) * m];
                 let result = if policy.mode() == ChunkMode::Lazy {
@@ -218,9 +186,9 @@ impl<'a> Replay<'a> {
             }
             for (index, name) in bundle.manifest().carry.keys().enumerate() {
                 let tensor = format!("carry.{name}");
-                if self.tensor(&tensor)?.is_some() {
+                if self.file.tensor(&tensor)?.is_some() {
                     let each = policy.state(index).len();
-                    let expected = self.shaped(&tensor, &[count], each)?.data;
+                    let expected = self.file.shaped(&tensor, &[count], each)?.data;
                     self.compare(&tensor, s, steps, &expected[s * each..(s + 1) * each], policy.state(index));
                 }
             }
@@ -236,17 +204,18 @@ impl<'a> Replay<'a> {
             _ => format!("{name}.{binding}"),
         };
         let Some(first) = session.inputs().first() else { return Ok(()) };
-        let Some(count) = self.tensor(&tensor(&first.binding))?.and_then(|v| v.shape.first().copied()) else {
+        let Some(count) = self.file.tensor(&tensor(&first.binding))?.and_then(|v| v.shape.first().copied())
+        else {
             return Ok(());
         };
         vectors(&tensor(&first.binding), Some(count))?;
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         for port in session.inputs() {
-            inputs.push(self.shaped(&tensor(&port.binding), &[count], port.len())?.data);
+            inputs.push(self.file.shaped(&tensor(&port.binding), &[count], port.len())?.data);
         }
         for port in session.outputs() {
             let label = tensor(&port.binding);
-            outputs.push((self.shaped(&label, &[count], port.len())?.data, label));
+            outputs.push((self.file.shaped(&label, &[count], port.len())?.data, label));
         }
         for run in 0..count {
             for (i, data) in inputs.iter().enumerate() {

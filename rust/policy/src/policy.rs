@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::binding::{self, Feed, Normalizer, State, keep};
+use crate::binding::{self, Feed, Normalizer, State, Supply, keep};
 use crate::bundle::Bundle;
 use crate::graph::GraphError;
 use crate::isa::{Isa, Level};
@@ -20,6 +20,16 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// Caps.
     pub limits: Limits,
+}
+
+impl Options {
+    /// The instruction set to use, if this machine has it.
+    pub(crate) fn level(&self) -> Result<Level, LoadError> {
+        match self.isa {
+            Some(isa) => Level::of(isa).ok_or(LoadError::Isa(isa)),
+            None => Ok(Level::best()),
+        }
+    }
 }
 
 /// Why a bundle cannot be run.
@@ -64,9 +74,6 @@ pub enum LoadError {
         /// In the manifest.
         expected: usize,
     },
-    /// Something of the format that this version does not run.
-    #[error("{0} is not supported")]
-    Unsupported(String),
     /// The machine lacks the instruction set that was asked for.
     #[error("this machine has no {0}")]
     Isa(Isa),
@@ -92,7 +99,12 @@ pub struct Policy {
     init_feeds: Vec<Feed>,
     states: Vec<State>,
     normalizer: Option<Normalizer>,
+    /// The observation of this call.
     observation: Vec<f32>,
+    /// The observation that the current sequence began with (chunk mode `lazy`).
+    begun_with: Vec<f32>,
+    time: f32,
+    noise: Vec<f32>,
     actions: usize,
     joints: usize,
     action_output: usize,
@@ -109,17 +121,12 @@ impl Policy {
     /// The operator, tensor, binding or size that stands in the way.
     pub fn load(bundle: &Bundle, options: &Options) -> Result<Self, LoadError> {
         let m = bundle.manifest();
-        if options.weights.unwrap_or(m.weights) != Weights::F32 {
-            return Err(LoadError::Unsupported("weight format int8".into()));
-        }
-        let level = match options.isa {
-            Some(isa) => Level::of(isa).ok_or(LoadError::Isa(isa))?,
-            None => Level::best(),
-        };
+        let weights = options.weights.unwrap_or(m.weights);
+        let level = options.level()?;
         let mut sessions = BTreeMap::new();
         for (name, f) in &m.functions {
             let file = bundle.entry(&f.file).ok_or_else(|| LoadError::Missing(f.file.clone()))?;
-            let session = Session::load(file, f, level, &options.limits)
+            let session = Session::load(file, f, weights, level, &options.limits)
                 .map_err(|error| LoadError::Graph { file: f.file.clone(), error })?;
             binding::check(m, name, &session)?;
             sessions.insert(name.clone(), session);
@@ -134,16 +141,11 @@ impl Policy {
         let step_feeds = binding::feeds(m, "step", &step)?;
         let init_feeds = init.as_ref().map_or(Ok(vec![]), |init| binding::feeds(m, "init", init))?;
         let mode = m.chunk.mode;
-        if mode == ChunkMode::Lazy && step_feeds.iter().any(|f| matches!(f, Feed::Observation(_))) {
-            return Err(LoadError::Unsupported("an observation for step in chunk mode lazy".into()));
-        }
-        if mode != ChunkMode::Lazy && !init_feeds.is_empty() {
-            return Err(LoadError::Unsupported("a function init with inputs outside chunk mode lazy".into()));
-        }
+        let noise = vec![0.0; binding::noise(&[Some(&step), init.as_ref()])?];
         let binding = if mode == ChunkMode::Open { "actions" } else { "action" };
         let action_output = step.output_index(binding).ok_or_else(|| LoadError::Missing(binding.into()))?;
         let normalizer = (m.normalizer.place == NormalizerPlace::Runtime).then(|| Normalizer::new(m));
-        let takes_previous = step_feeds.iter().any(|f| matches!(f, Feed::Previous));
+        let takes_previous = step_feeds.iter().chain(&init_feeds).any(|f| matches!(f, Feed::Previous));
         let mut policy = Self {
             sessions,
             step,
@@ -153,6 +155,9 @@ impl Policy {
             states,
             normalizer,
             observation: vec![0.0; m.observation.size],
+            begun_with: vec![0.0; m.observation.size],
+            time: 0.0,
+            noise,
             actions: binding::rows(m) * m.action.joints.len(),
             joints: m.action.joints.len(),
             action_output,
@@ -178,12 +183,34 @@ impl Policy {
         Ok(())
     }
 
-    /// Forgets everything: recurrent states get their initial value.
+    /// Forgets everything: recurrent states get their initial value, time and noise are zero.
     pub fn reset(&mut self) {
+        self.restart();
+        self.time = 0.0;
+        self.noise.fill(0.0);
+    }
+
+    fn restart(&mut self) {
         for state in &mut self.states {
             state.now.copy_from_slice(&state.reset);
         }
         self.begun = false;
+    }
+
+    /// Seconds since the start of the episode, for networks with an input `time`. It stays until it is set again.
+    pub fn set_time(&mut self, seconds: f32) {
+        self.time = seconds;
+    }
+
+    /// Unit normals for networks with an input `noise`, to be written before a call; empty when there is no such input.
+    /// They stay until they are written again.
+    pub fn noise_mut(&mut self) -> &mut [f32] {
+        &mut self.noise
+    }
+
+    /// Whether a network has an input `time`.
+    pub fn takes_time(&self) -> bool {
+        self.step_feeds.iter().chain(&self.init_feeds).any(|f| matches!(f, Feed::Time))
     }
 
     /// One inference (chunk modes `none` and `open`).
@@ -199,7 +226,39 @@ impl Policy {
         }
         self.check_previous(prev, out)?;
         self.observe(obs)?;
-        self.advance(prev, out)
+        let first = !self.begun && !self.init_feeds.is_empty();
+        if first {
+            self.start(prev)?;
+        }
+        let result = self.advance(prev, out);
+        self.begun |= result.is_ok();
+        if first && result.is_err() {
+            // As it was: before the first step, all states have their reset value.
+            self.restart();
+        }
+        result
+    }
+
+    /// Runs `init` on the observation; when all is finite, the states get their first values.
+    fn start(&mut self, prev: &[f32]) -> Result<(), ActError> {
+        // Callers know that there is one: `init_feeds` come from it, and mode lazy demands it.
+        let Some(init) = self.init.as_mut() else { return Err(ActError::Mode) };
+        let supply = Supply {
+            observation: &self.observation,
+            previous: prev,
+            states: &self.states,
+            time: self.time,
+            noise: &self.noise,
+        };
+        binding::write(init, &self.init_feeds, &supply);
+        init.run()?;
+        for state in &mut self.states {
+            match state.init {
+                Some(output) => keep(&mut state.now, init.output(output)),
+                None => state.now.copy_from_slice(&state.reset),
+            }
+        }
+        Ok(())
     }
 
     /// Starts a sequence from an observation (chunk mode `lazy`): runs `init`.
@@ -211,16 +270,8 @@ impl Policy {
             return Err(ActError::Mode);
         }
         self.observe(obs)?;
-        // Manifest rules: mode lazy has a function init.
-        let Some(init) = self.init.as_mut() else { return Err(ActError::Mode) };
-        binding::write(init, &self.init_feeds, &self.observation, &[], &self.states);
-        init.run()?;
-        for state in &mut self.states {
-            match state.init {
-                Some(output) => keep(&mut state.now, init.output(output)),
-                None => state.now.copy_from_slice(&state.reset),
-            }
-        }
+        self.start(&[])?;
+        std::mem::swap(&mut self.observation, &mut self.begun_with);
         self.begun = true;
         Ok(())
     }
@@ -242,7 +293,15 @@ impl Policy {
 
     /// Runs `step` and, when all is finite, hands out the action and the states.
     fn advance(&mut self, prev: &[f32], out: &mut [f32]) -> Result<(), ActError> {
-        binding::write(&mut self.step, &self.step_feeds, &self.observation, prev, &self.states);
+        let lazy = self.mode == ChunkMode::Lazy;
+        let supply = Supply {
+            observation: if lazy { &self.begun_with } else { &self.observation },
+            previous: prev,
+            states: &self.states,
+            time: self.time,
+            noise: &self.noise,
+        };
+        binding::write(&mut self.step, &self.step_feeds, &supply);
         self.step.run()?;
         out.copy_from_slice(self.step.output(self.action_output));
         for state in &mut self.states {

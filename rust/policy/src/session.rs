@@ -5,11 +5,13 @@ use std::fmt;
 
 use crate::fuse;
 use crate::graph::{Graph, GraphError};
+use crate::int8;
 use crate::isa::Level;
 use crate::limits::Limits;
-use crate::manifest;
+use crate::manifest::{self, Weights};
 use crate::memory::{Block, LINE, Span};
 use crate::plan::Plan;
+use crate::policy::{LoadError, Options};
 
 /// What a number belongs to, in [`ActError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,18 +117,39 @@ impl Session {
     pub(crate) fn load(
         file: &[u8],
         f: &manifest::Function,
+        weights: Weights,
         level: Level,
         limits: &Limits,
     ) -> Result<Self, GraphError> {
         let mut graph = Graph::build(file, f.batch, limits)?;
+        if weights == Weights::Int8 {
+            int8::round(&mut graph);
+        }
         fuse::fuse(&mut graph);
-        Self::plan(graph, f, level, limits)
+        Self::plan(graph, f, weights, level, limits)
+    }
+
+    /// Loads a bare ONNX file, without a bundle around it. A leading dimension that the file leaves open becomes `batch`.
+    ///
+    /// # Errors
+    /// The operator, tensor or size that stands in the way, or the instruction set that the machine lacks.
+    pub fn from_onnx(file: &[u8], batch: usize, options: &Options) -> Result<Self, LoadError> {
+        let level = options.level()?;
+        let f = manifest::Function {
+            file: "graph".into(),
+            batch: batch.max(1),
+            inputs: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+        };
+        let graph = |error| LoadError::Graph { file: f.file.clone(), error };
+        Self::load(file, &f, options.weights.unwrap_or(Weights::F32), level, &options.limits).map_err(graph)
     }
 
     /// Plans a graph that was built, and perhaps fused, before.
     pub(crate) fn plan(
         mut graph: Graph,
         f: &manifest::Function,
+        weights: Weights,
         level: Level,
         limits: &Limits,
     ) -> Result<Self, GraphError> {
@@ -136,7 +159,7 @@ impl Session {
             let why = format!("the weights take {packed} bytes, more than {}", limits.weights);
             return Err(GraphError::Shape { tensor: f.file.clone(), why });
         }
-        let plan = Plan::new(&graph);
+        let plan = Plan::new(&graph, weights);
         let bytes = plan.arena.saturating_mul(4);
         if bytes > limits.arena {
             let why = format!("the arena takes {bytes} bytes, more than {}", limits.arena);
@@ -190,6 +213,11 @@ impl Session {
         self.plan.outputs[i].of(self.arena.get())
     }
 
+    /// Names of the kernels, in the order of execution.
+    pub fn kernels(&self) -> Vec<String> {
+        self.plan.kernels().collect()
+    }
+
     /// Computes the outputs.
     ///
     /// # Errors
@@ -208,7 +236,7 @@ impl Session {
 
     /// Plan, for the footprint.
     pub(crate) fn footprint(&self, total: &mut Footprint) {
-        total.weight_bytes += 4 * self.plan.weights.get().len();
+        total.weight_bytes += 4 * self.plan.weights.get().len() + self.plan.integers.len();
         total.arena_bytes += 4 * self.plan.arena;
         total.macs += self.plan.macs;
         total.kernels.extend(self.plan.kernels());

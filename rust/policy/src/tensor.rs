@@ -96,7 +96,8 @@ pub(crate) fn read(t: &TensorProto, name: &str, limits: &Limits) -> Result<Tenso
     }
     let tensor = Tensor { dtype: kind, shape, data }.rounded();
     let data = &tensor.data;
-    if let Some(index) = data.iter().position(|x| x.is_nan() || (x.is_infinite() && count > 1)) {
+    // Where infinities may be used is checked once the graph is known; a single one may be the bound of a range.
+    if let Some(index) = data.iter().position(|&x| x.is_nan() || (x == f64::INFINITY && count > 1)) {
         return Err(GraphError::NonFinite { tensor: name.into(), index, value: data[index] });
     }
     Ok(tensor)
@@ -140,12 +141,14 @@ fn from_fields(t: &TensorProto) -> Vec<f64> {
 
 /// IEEE half precision.
 fn half(bits: u16) -> f64 {
-    let (sign, exponent, fraction) = (bits >> 15, i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    let (sign, exponent, fraction) = (bits >> 15, u64::from(bits >> 10 & 31), f64::from(bits & 1023));
+    // 2^(n − 1023) by its bits: the precision of `powi` is not specified.
+    let power = |n: u64| f64::from_bits(n << 52);
     let magnitude = match exponent {
-        0 => fraction * 2f64.powi(-24),
+        0 => fraction * power(1023 - 24),
         31 if fraction == 0.0 => f64::INFINITY,
         31 => f64::NAN,
-        e => (1024.0 + fraction) * 2f64.powi(e - 25),
+        e => (1024.0 + fraction) * power(1023 - 25 + e),
     };
     if sign == 1 { -magnitude } else { magnitude }
 }
@@ -162,7 +165,7 @@ mod tests {
     fn half_precision() {
         assert_eq!(
             [0x3c00, 0xc000, 0x0001, 0x7bff, 0x3555].map(half),
-            [1.0, -2.0, 2f64.powi(-24), 65504.0, 0.333251953125]
+            [1.0, -2.0, 5.960464477539063e-8, 65504.0, 0.333251953125]
         );
         assert!(half(0x7e00).is_nan() && half(0xfc00) == f64::NEG_INFINITY);
         assert_eq!(bfloat(0x3fc0), 1.5);

@@ -5,7 +5,7 @@ use prost::Message;
 use crate::graph::{Graph, GraphError};
 use crate::isa::{Isa, Level};
 use crate::limits::Limits;
-use crate::manifest::Function;
+use crate::manifest::{Function, Weights};
 use crate::onnx::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
@@ -13,6 +13,7 @@ use crate::onnx::{
 use crate::session::Session;
 
 /// A model under construction: one input `x`, one output `y` unless said otherwise.
+#[derive(Clone)]
 pub(crate) struct Model(pub(crate) ModelProto);
 
 impl Model {
@@ -130,7 +131,7 @@ pub(crate) fn session(graph: Graph, level: Level) -> Session {
         inputs: Default::default(),
         outputs: Default::default(),
     };
-    Session::plan(graph, &f, level, &Limits::default()).unwrap_or_else(|e| panic!("{e}"))
+    Session::plan(graph, &f, Weights::F32, level, &Limits::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
 pub(crate) fn bits(x: &[f32]) -> Vec<u32> {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use cadenza_policy::{ActError, Isa, Options, Policy, Port};
+use cadenza_policy::{ActError, Isa, Options, Policy, Port, Session};
 use common::{bundle, distance, flat, golden, lazy, manifest, parity, plain, recorded, tensors};
 use serde_json::json;
 
@@ -40,7 +40,7 @@ fn plain_networks_agree_with_onnxruntime() {
         ),
         (
             "symphony",
-            "linear 32x64, layernorm 64, linear 64x64, div 64, sin 64, copy 64, mul 64, mul 64, sigmoid 64, mul 64, \
+            "linear 32x64, layernorm 64, linear 64x64 sin, copy 64, mul 64, mul 64, sigmoid 64, mul 64, \
              linear 64x18, copy 6, div 6, tanh 6, abs 6, copy 6, div 6, tanh 6, mul 6, tanh 6",
         ),
     ];
@@ -56,6 +56,72 @@ fn plain_networks_agree_with_onnxruntime() {
                 assert!(d < 4e-6, "{name} {isa:?}: {d}");
             }
             assert_eq!(policy.footprint().kernels.join(", "), kernels, "{name}");
+        }
+    }
+}
+
+/// Attention by itself and inside an encoder layer, from both of torch's exporters: everything around the heads is gone.
+#[test]
+fn attention_is_fused_whoever_exported_it() {
+    let heads = "attention 2x7x7x8";
+    let written = format!("gemm 7x16x16, gemm 7x16x16, gemm 7x16x16, {heads}, gemm 7x16x16");
+    let encoder = format!(
+        "copy 112, layernorm 16, gemm 7x16x48, {heads}, gemm 7x16x16, add 112, copy 112, layernorm 16, \
+         gemm 7x16x32 relu, gemm 7x32x16, add 112"
+    );
+    let multihead = format!("gemm 7x16x48, {heads}, gemm 7x16x16");
+    let cross = "gemm 4x16x16, gemm 7x16x32, attention 2x4x7x8, gemm 4x16x16";
+    let expected: [(&str, &[u32], &str); 8] = [
+        ("encoder", &[18, 20, 23], &encoder),
+        ("multihead", &[17, 18, 20, 23], &multihead),
+        ("weights", &[17, 18, 23], &multihead),
+        ("cross", &[17, 18, 23], cross),
+        ("written", &[17, 18, 23], &written),
+        ("mask", &[17, 18, 20, 23], "attention 2x7x7x4 mask"),
+        ("causal", &[18, 23], "attention 2x7x7x4 mask"),
+        ("groups", &[18, 23], "attention 2x7x7x4"),
+    ];
+    for (name, opsets, kernels) in expected {
+        for name in opsets.iter().map(|o| format!("{name}_{o}")) {
+            let b = plain(&name);
+            let (inputs, outputs) = recorded(&name);
+            for isa in [None, Some(Isa::Scalar)] {
+                let mut policy = load(&b, isa);
+                for (i, o) in inputs.iter().zip(&outputs) {
+                    let mut out = vec![0.0; o["action"].len()];
+                    policy.act(&i["obs"], &[], &mut out).unwrap();
+                    let d = distance(&out, &o["action"]);
+                    assert!(d < 1e-5, "{name} {isa:?}: {d}");
+                }
+                assert_eq!(policy.footprint().kernels.join(", "), kernels, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_diffusion_step_agrees_with_onnxruntime() {
+    // What a residual block with FiLM becomes: (linear + mish of the condition come first).
+    let block = "unfold 96, conv 12x16x8, groupnorm 16, mish 128, mul 128, add 128, unfold 384, conv 48x16x8, \
+                 groupnorm 16, mish 128";
+    for name in ["unet", "unet_opset11"] {
+        let (inputs, outputs) = recorded(name);
+        for isa in [None, Some(Isa::Scalar)] {
+            let mut options = Options::default();
+            options.isa = isa;
+            let mut net = Session::from_onnx(&golden(&format!("{name}.onnx")), 1, &options).unwrap();
+            for (i, o) in inputs.iter().zip(&outputs) {
+                for (port, x) in ["sample", "step", "condition"].into_iter().enumerate() {
+                    assert_eq!(net.inputs()[port].name, x);
+                    net.input_mut(port).copy_from_slice(&i[x]);
+                }
+                net.run().unwrap();
+                let d = distance(net.output(0), &o["noise"]);
+                assert!(d < 1e-5, "{name} {isa:?}: {d}");
+            }
+            let kernels = net.kernels().join(", ");
+            assert!(kernels.contains(block), "{name}: {kernels}");
+            assert!(!kernels.contains("tanh") && !kernels.contains("softplus"), "{name}: {kernels}");
         }
     }
 }

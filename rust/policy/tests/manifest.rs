@@ -203,6 +203,11 @@ fn rules_between_fields() {
             json!("init.onnx"),
             "functions.step.file: \"init.onnx\", but the function comes from step.onnx",
         ),
+        (
+            "/weights",
+            json!("bf16"),
+            "weights: unknown variant `bf16`, expected `f32` or `int8` (written by cadenza 0.1.0)",
+        ),
         ("/functions/step/batch", json!(0), "functions.step.batch: 0 is not between 1 and 65536"),
         (
             "/functions/step/inputs/obs",

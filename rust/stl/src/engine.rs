@@ -5,7 +5,8 @@ use crate::plan::{Op, OpId, Plan};
 use crate::predicate;
 use crate::robustness::{Param, Semantics, Traces};
 use crate::scalar::Scalar;
-use crate::smooth;
+use crate::smooth::{self, Kid, Part};
+use crate::transpose::{Target, scatter};
 use crate::window::{Extremum, Max, Min, Scratch, UNBOUNDED, UntilSpan, lanes, since, sliding, until};
 
 /// Steps per block when predicates are evaluated and traces transposed.
@@ -63,6 +64,11 @@ impl<S> Job<'_, S> {
     fn slot(&self, op: usize) -> usize {
         if self.keep { op } else { self.plan.slots[op] as usize }
     }
+
+    /// Whether an operation is computed by the fold that reads it.
+    fn fuses(&self, op: usize) -> bool {
+        !self.keep && self.semantics == Semantics::True && self.plan.fused[op]
+    }
 }
 
 /// Where results lie: `out[trace · per_trace + output · per_output + instant − first instant]`.
@@ -113,7 +119,7 @@ fn run_tile<S: Scalar, const L: usize>(
         // SAFETY: the processor has AVX2.
         return unsafe { run_tile_avx2::<S, L>(job, first, used, out, room) };
     }
-    run_tile_plain::<S, L>(job, first, used, out, room)
+    run_tile_plain::<S, L>(job, Tile::new(&job.x, first, used, false), out, room)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -125,39 +131,42 @@ fn run_tile_avx2<S: Scalar, const L: usize>(
     out: &mut [S],
     room: &mut Room<S>,
 ) -> Option<usize> {
-    run_tile_plain::<S, L>(job, first, used, out, room)
+    run_tile_plain::<S, L>(job, Tile::new(&job.x, first, used, true), out, room)
 }
 
 #[inline(always)]
 fn run_tile_plain<S: Scalar, const L: usize>(
     job: &Job<S>,
-    first: usize,
-    used: usize,
+    tile: Tile<L>,
     out: &mut [S],
     room: &mut Room<S>,
 ) -> Option<usize> {
-    let tile = Tile::<L>::new(&job.x, first, used);
+    let used = tile.used;
     let layout = job.layout;
     let mut first_nan = None;
     evaluate(job, &tile, room, |output, (from, _), values, kind| {
-        // In blocks, so that the rows of the tile stay in the first-level cache while they are turned.
-        for (block, values) in values.chunks(BLOCK).enumerate() {
-            let skipped = from as usize + block * BLOCK;
-            for lane in 0..used {
-                let valid = tile.lengths[lane].saturating_sub(layout.horizon + skipped).min(values.len());
-                let at =
-                    lane * layout.per_trace + output * layout.per_output + skipped - job.range.0 as usize;
-                let row = out[at..][..valid].iter_mut().zip(values);
-                match kind {
-                    Output::Values => row.for_each(|(o, v)| *o = v[lane]),
-                    Output::Negated => row.for_each(|(o, v)| *o = S::ZERO - v[lane]),
-                    Output::Flags => {
-                        for (o, _) in row.filter(|(_, v)| v[lane] > S::ZERO) {
-                            *o = S::NAN;
-                            first_nan = Some(first_nan.map_or(first + lane, |f: usize| f.min(first + lane)));
-                        }
-                    }
-                }
+        let skipped = (from - job.range.0) as usize;
+        let target = Target {
+            starts: std::array::from_fn(|lane| {
+                lane * layout.per_trace + output * layout.per_output + skipped
+            }),
+            valid: std::array::from_fn(|lane| match lane < used {
+                true => tile.lengths[lane].saturating_sub(layout.horizon + from as usize).min(values.len()),
+                false => 0,
+            }),
+            used,
+            negate: kind == Output::Negated,
+        };
+        if kind != Output::Flags {
+            scatter(values, &target, out, tile.wide);
+            return;
+        }
+        for lane in 0..used {
+            let row = out[target.starts[lane]..].iter_mut().zip(&values[..target.valid[lane]]);
+            for (o, _) in row.filter(|(_, v)| v[lane] > S::ZERO) {
+                *o = S::NAN;
+                let trace = tile.traces[lane];
+                first_nan = Some(first_nan.map_or(trace, |f: usize| f.min(trace)));
             }
         }
     });
@@ -172,9 +181,16 @@ pub(crate) struct Room<S> {
     registers: Vec<S>,
     suffix: Vec<S>,
     joined: Vec<S>,
+    parts: Vec<Part<S>>,
 }
 
 impl<S: Scalar> Room<S> {
+    /// The values of an operation after [`run_kept`] and the first of their instants.
+    pub(crate) fn values(&self, op: OpId) -> Kid<'_, S> {
+        let (lo, hi) = self.ranges[op as usize];
+        (&self.buffers[op as usize][..(hi - lo + 1).max(0) as usize], lo)
+    }
+
     /// The value of an operation after [`run_kept`], at an instant that was read.
     pub(crate) fn value(&self, op: OpId, t: i64) -> S {
         self.buffers[op as usize][(t - self.ranges[op as usize].0) as usize]
@@ -189,7 +205,7 @@ impl<S: Scalar> Room<S> {
 /// Evaluates one trace and keeps the values of all operations in `room`; hands over the result at each instant
 /// of the job, NaN if one was read.
 pub(crate) fn run_kept<S: Scalar>(job: &Job<S>, trace: usize, room: &mut Room<S>, results: &mut [S]) {
-    let tile = Tile::<1>::new(&job.x, trace, 1);
+    let tile = Tile::<1>::new(&job.x, trace, 1, false);
     let mut flagged = false;
     evaluate(job, &tile, room, |_, _, values, kind| {
         for (result, value) in results.iter_mut().zip(values) {
@@ -217,7 +233,7 @@ fn operations<S: Scalar, const L: usize>(
 ) -> bool {
     let mut nan = false;
     for i in 0..job.plan.ops.len() {
-        if room.ranges[i].0 <= room.ranges[i].1 {
+        if room.ranges[i].0 <= room.ranges[i].1 && !job.fuses(i) {
             nan |= operation(job, tile, room, i, pass);
         }
     }
@@ -229,12 +245,15 @@ fn operations<S: Scalar, const L: usize>(
 pub(crate) struct Tile<const L: usize> {
     pub(crate) traces: [usize; L],
     pub(crate) lengths: [usize; L],
+    used: usize,
+    /// The processor has AVX2, and the code around is compiled for it.
+    pub(crate) wide: bool,
 }
 
 impl<const L: usize> Tile<L> {
-    pub(crate) fn new<S>(x: &Traces<S>, first: usize, used: usize) -> Self {
+    pub(crate) fn new<S>(x: &Traces<S>, first: usize, used: usize, wide: bool) -> Self {
         let traces = std::array::from_fn(|i| first + i.min(used - 1));
-        Self { traces, lengths: traces.map(|n| x.length(n)) }
+        Self { traces, lengths: traces.map(|n| x.length(n)), used, wide }
     }
 
     fn longest(&self) -> usize {
@@ -350,8 +369,13 @@ fn operation<S: Scalar, const L: usize>(
     let mut nan = false;
     if tile.ragged() {
         mask_kids(tile, room, op, flags, slot);
+        if let Op::Fold { kids, .. } = op {
+            for k in kids.iter().filter(|k| job.fuses(**k as usize)) {
+                mask_kids(tile, room, &job.plan.ops[*k as usize], flags, slot);
+            }
+        }
     }
-    let Room { buffers, ranges, suffix, joined, registers } = room;
+    let Room { buffers, ranges, suffix, joined, registers, parts } = room;
     let kid = |k: OpId| {
         let (lo, hi) = ranges[k as usize];
         let all = buffers[slot(k as usize)].as_chunks::<L>().0;
@@ -360,10 +384,12 @@ fn operation<S: Scalar, const L: usize>(
     let mut scratch =
         Scratch { suffix: suffix.as_chunks_mut::<L>().0, joined: joined.as_chunks_mut::<L>().0 };
     if job.semantics != Semantics::True && !flags && smooth::applies(op) {
-        smooth::evaluate(op, job.semantics, tile.longest() as i64 - 1, lo, out.as_flattened_mut(), |k, t| {
+        let last = tile.longest() as i64 - 1;
+        let kid = |k| {
             let (values, first) = kid(k);
-            values[(t - first) as usize][0]
-        });
+            (values.as_flattened(), first)
+        };
+        smooth::evaluate(op, job.semantics, last, lo, out.as_flattened_mut(), kid, parts);
         room.buffers[slot(i)] = buffer;
         return false;
     }
@@ -376,28 +402,32 @@ fn operation<S: Scalar, const L: usize>(
             nan = predicate::evaluate(job, tile, registers, i, (*kind, *lhs, *rhs), lo, out, flags);
         }
         Op::Fold { max, kids } => {
-            for (position, k) in kids.iter().enumerate() {
+            let operand = |k: &OpId| {
                 let (from, first) = kid(*k);
-                let from = &from[(lo - first) as usize..][..count];
-                if position == 0 {
-                    out.copy_from_slice(from);
-                } else if *max || flags {
-                    combine::<S, Max, L>(out, from);
+                &from[(lo - first) as usize..][..count]
+            };
+            let (fused, plain) = (|k: &&OpId| job.fuses(**k as usize), |k: &&OpId| !job.fuses(**k as usize));
+            let max = *max || flags;
+            if max {
+                fold::<S, Max, L>(out, kids.iter().filter(plain).map(operand));
+            } else {
+                fold::<S, Min, L>(out, kids.iter().filter(plain).map(operand));
+            }
+            for k in kids.iter().filter(fused) {
+                let op = &job.plan.ops[*k as usize];
+                if max {
+                    window::<S, L>(op, kid, lo, count, flags, scratch.suffix, |i, v| {
+                        out[i] = lanes::<S, Max, L>(&out[i], &v);
+                    });
                 } else {
-                    combine::<S, Min, L>(out, from);
+                    window::<S, L>(op, kid, lo, count, flags, scratch.suffix, |i, v| {
+                        out[i] = lanes::<S, Min, L>(&out[i], &v);
+                    });
                 }
             }
         }
-        Op::Window { max, past, bounds, kid: k } => {
-            let (from, first) = kid(*k);
-            let (a, b) = (i64::from(bounds.a), bounds.b.map(i64::from));
-            let (offset, width) = extent(*past, a, b);
-            let offset = lo + offset - first;
-            if *max || flags {
-                sliding::<S, Max, L>(from, offset, width, count, scratch.suffix, |i, v| out[i] = v);
-            } else {
-                sliding::<S, Min, L>(from, offset, width, count, scratch.suffix, |i, v| out[i] = v);
-            }
+        Op::Window { .. } => {
+            window::<S, L>(op, kid, lo, count, flags, scratch.suffix, |i, v| out[i] = v);
         }
         Op::Until { dual, past, inclusive, bounds, lhs, rhs } => {
             let ((p, p_first), (q, q_first)) = (kid(*lhs), kid(*rhs));
@@ -432,6 +462,28 @@ fn operation<S: Scalar, const L: usize>(
     nan
 }
 
+/// Hands `store` the `count` values of a window from instant `lo` on.
+#[inline(always)]
+fn window<'a, S: Scalar, const L: usize>(
+    op: &Op,
+    kid: impl Fn(OpId) -> (&'a [[S; L]], i64),
+    lo: i64,
+    count: usize,
+    flags: bool,
+    suffix: &mut [[S; L]],
+    store: impl FnMut(usize, [S; L]),
+) {
+    let Op::Window { max, past, bounds, kid: k } = op else { return };
+    let (from, first) = kid(*k);
+    let (offset, width) = extent(*past, i64::from(bounds.a), bounds.b.map(i64::from));
+    let offset = lo + offset - first;
+    if *max || flags {
+        sliding::<S, Max, L>(from, offset, width, count, suffix, store);
+    } else {
+        sliding::<S, Min, L>(from, offset, width, count, suffix, store);
+    }
+}
+
 /// Offset and width of a window relative to its instant.
 pub(crate) fn extent(past: bool, a: i64, b: Option<i64>) -> (i64, i64) {
     match (past, b) {
@@ -448,10 +500,34 @@ pub(crate) fn lhs_extent(past: bool, inclusive: bool, b: Option<i64>) -> (i64, i
     (if past { 1 - width } else { 0 }, width)
 }
 
+/// The extremum of the operands, two at a time.
 #[inline(always)]
-fn combine<S: Scalar, E: Extremum<S>, const L: usize>(out: &mut [[S; L]], from: &[[S; L]]) {
-    for (o, x) in out.iter_mut().zip(from) {
-        *o = lanes::<S, E, L>(o, x);
+fn fold<'a, S: Scalar, E: Extremum<S>, const L: usize>(
+    out: &mut [[S; L]],
+    mut kids: impl Iterator<Item = &'a [[S; L]]>,
+) {
+    match (kids.next(), kids.next()) {
+        (Some(a), Some(b)) => {
+            for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+                *o = lanes::<S, E, L>(a, b);
+            }
+        }
+        (Some(only), None) => out.copy_from_slice(only),
+        (None, _) => out.fill([E::EMPTY; L]),
+    }
+    while let Some(a) = kids.next() {
+        match kids.next() {
+            Some(b) => {
+                for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+                    *o = lanes::<S, E, L>(o, &lanes::<S, E, L>(a, b));
+                }
+            }
+            None => {
+                for (o, a) in out.iter_mut().zip(a) {
+                    *o = lanes::<S, E, L>(o, a);
+                }
+            }
+        }
     }
 }
 

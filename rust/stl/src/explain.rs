@@ -125,15 +125,20 @@ pub(crate) fn descend<S: Scalar>(
         Op::Fold { kids, .. } => kids.iter().find(|k| value(**k, t) == v).map(|k| (*k, t)),
         Op::Window { past, bounds, kid, .. } => {
             let (a, b) = (i64::from(bounds.a), bounds.b.map(i64::from));
-            let (from, to) = if *past {
-                (b.map_or(0, |b| (t - b).max(0)), t - a)
-            } else {
-                (t + a, b.map_or(last, |b| (t + b).min(last)))
-            };
+            let (from, to) = instants(*past, (a, b), t, last);
             (from..=to).find(|s| value(*kid, *s) == v).map(|s| (*kid, s))
         }
         Op::Until { dual: false, .. } => descend_until::<S, Min>(op, t, last, v, value),
         Op::Until { dual: true, .. } => descend_until::<S, Max>(op, t, last, v, value),
+    }
+}
+
+/// Instants of a window around `t`, cut at the trace.
+pub(crate) fn instants(past: bool, (a, b): (i64, Option<i64>), t: i64, last: i64) -> (i64, i64) {
+    if past {
+        (b.map_or(0, |b| (t - b).max(0)), t - a)
+    } else {
+        (t + a, b.map_or(last, |b| (t + b).min(last)))
     }
 }
 

@@ -4,7 +4,7 @@
 //! leftmost operand; in until the smallest t', then its right operand. `abs`, `sqrt` and `norm` have derivative 0
 //! at 0, and values of empty windows have none.
 
-use crate::engine::{Job, Layout, Range, Room, run_kept};
+use crate::engine::{Job, Layout, Room, run_kept};
 use crate::error::Error;
 use crate::explain::descend;
 use crate::expr::{Arith, Expr, ExprId, Func, eval_sample};
@@ -14,7 +14,7 @@ use crate::robustness::{
     End, Options, Param, Params, Semantics, Traces, Workspace, check, check_instant, horizon, length, root,
 };
 use crate::scalar::Scalar;
-use crate::smooth::{Soft, held, instants};
+use crate::{reverse, smooth};
 
 /// Which values of robustness are differentiated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,8 @@ struct Backward<S> {
     adjoints: Vec<Vec<S>>,
     registers: Vec<S>,
     register_adjoints: Vec<S>,
+    choices: reverse::Scratch<S>,
+    smooth: smooth::Scratch<S>,
 }
 
 impl<S: Scalar> Backward<S> {
@@ -101,6 +103,8 @@ impl<S: Scalar> Backward<S> {
             adjoints: vec![Vec::new(); job.plan.ops.len()],
             registers: vec![S::ZERO; job.exprs.len()],
             register_adjoints: vec![S::ZERO; job.exprs.len()],
+            choices: reverse::Scratch::default(),
+            smooth: smooth::Scratch::default(),
         }
     }
 
@@ -114,6 +118,13 @@ impl<S: Scalar> Backward<S> {
         dparams: &mut [S],
     ) {
         run_kept(job, trace, room, &mut self.results);
+        let last = job.x.length(trace) as i64 - 1;
+        if let (Semantics::True, [result], [g]) = (job.semantics, &self.results[..], upstream)
+            && !result.is_nan()
+        {
+            self.path(job, (trace, last), room, *g, dx, dparams);
+            return;
+        }
         for (i, adjoint) in self.adjoints.iter_mut().enumerate() {
             let (lo, hi) = room.range(i as OpId);
             adjoint.clear();
@@ -130,29 +141,51 @@ impl<S: Scalar> Backward<S> {
                 *slot = *slot + *g;
             }
         }
-        let last = job.x.length(trace) as i64 - 1;
-        for i in (0..job.plan.ops.len()).rev() {
+        for (i, op) in job.plan.ops.iter().enumerate().rev() {
             let (lo, hi) = room.range(i as OpId);
-            for t in lo..=hi {
-                let g = self.adjoints[i][(t - lo) as usize];
-                if g == S::ZERO && !poisoned {
-                    continue;
-                }
-                match &job.plan.ops[i] {
-                    Op::Const(_) => {}
-                    Op::Pred { kind, lhs, rhs } => {
-                        let g = if poisoned { S::NAN } else { g };
+            if let Op::Pred { kind, lhs, rhs } = op {
+                for t in lo..=hi {
+                    let g = if poisoned { S::NAN } else { self.adjoints[i][(t - lo) as usize] };
+                    if g != S::ZERO {
                         self.predicate(job, i, (*kind, *lhs, *rhs), (trace, t as usize), g, dx, dparams);
                     }
-                    _ if poisoned => {}
-                    op => {
-                        let adjoints = &mut self.adjoints;
-                        operands(op, i as OpId, job.semantics, (t, last), room, g, |kid, s, g: S| {
-                            let slot = &mut adjoints[kid as usize][(s - room.range(kid).0) as usize];
-                            *slot = *slot + g;
-                        });
-                    }
                 }
+            } else if !poisoned && lo <= hi {
+                let (below, own) = self.adjoints.split_at_mut(i);
+                let both = (room.values(i as OpId).0, &own[0][..]);
+                let kid = |k| room.values(k);
+                let add = |k: OpId, s: i64, g: S| {
+                    let slot = &mut below[k as usize][(s - room.range(k).0) as usize];
+                    *slot = *slot + g;
+                };
+                if job.semantics == Semantics::True {
+                    reverse::reverse(op, last, lo, both, kid, &mut self.choices, add);
+                } else {
+                    smooth::reverse(op, job.semantics, last, lo, both, kid, &mut self.smooth, add);
+                }
+            }
+        }
+    }
+
+    /// One instant: down the path of the explanation, to the one predicate value that decides.
+    fn path(
+        &mut self,
+        job: &Job<S>,
+        (trace, last): (usize, i64),
+        room: &Room<S>,
+        g: S,
+        dx: &mut [S],
+        dparams: &mut [S],
+    ) {
+        let mut at = Some((job.plan.root() as OpId, job.range.0));
+        while let Some((op, t)) = at {
+            match &job.plan.ops[op as usize] {
+                Op::Pred { kind, lhs, rhs } => {
+                    let place = (trace, t as usize);
+                    self.predicate(job, op as usize, (*kind, *lhs, *rhs), place, g, dx, dparams);
+                    return;
+                }
+                inner => at = descend(inner, t, last, room.value(op, t), |k, s| room.value(k, s)),
             }
         }
     }
@@ -247,54 +280,4 @@ fn sign<S: Scalar>(x: S) -> S {
 /// `a / b`, 0 where b is 0.
 fn over<S: Scalar>(a: S, b: S) -> S {
     if b == S::ZERO { S::ZERO } else { a / b }
-}
-
-/// Hands `add` the derivative of a value with respect to each operand that it depends on.
-fn operands<S: Scalar>(
-    op: &Op,
-    own: OpId,
-    semantics: Semantics,
-    (t, last): (i64, i64),
-    room: &Room<S>,
-    g: S,
-    mut add: impl FnMut(OpId, i64, S),
-) {
-    if semantics == Semantics::True {
-        let chosen = descend(op, t, last, room.value(own, t), |k, s| room.value(k, s));
-        if let Some((kid, s)) = chosen {
-            add(kid, s, g);
-        }
-        return;
-    }
-    let window = |past: bool, a: u32, b: Option<u32>| -> Range {
-        instants(past, (i64::from(a), b.map(i64::from)), t, last)
-    };
-    match op {
-        Op::Const(_) | Op::Pred { .. } => {}
-        Op::Fold { max, kids } => {
-            let soft = Soft::of(semantics, *max, kids.iter().map(|k| room.value(*k, t)));
-            kids.iter().for_each(|k| add(*k, t, g * soft.weight(room.value(*k, t))));
-        }
-        Op::Window { max, past, bounds, kid } => {
-            let (from, to) = window(*past, bounds.a, bounds.b);
-            let soft = Soft::of(semantics, *max, (from..=to).map(|s| room.value(*kid, s)));
-            (from..=to).for_each(|s| add(*kid, s, g * soft.weight(room.value(*kid, s))));
-        }
-        Op::Until { dual, past, inclusive, bounds, lhs, rhs } => {
-            let (from, to) = window(*past, bounds.a, bounds.b);
-            let at = |s: i64| {
-                let (low, high) = held(*past, *inclusive, t, s);
-                let before = (low..=high).map(|u| room.value(*lhs, u));
-                Soft::of(semantics, *dual, std::iter::once(room.value(*rhs, s)).chain(before))
-            };
-            let outer = Soft::of(semantics, !*dual, (from..=to).map(|s| at(s).value));
-            for s in from..=to {
-                let inner = at(s);
-                let g = g * outer.weight(inner.value);
-                add(*rhs, s, g * inner.weight(room.value(*rhs, s)));
-                let (low, high) = held(*past, *inclusive, t, s);
-                (low..=high).for_each(|u| add(*lhs, u, g * inner.weight(room.value(*lhs, u))));
-            }
-        }
-    }
 }

@@ -3,6 +3,7 @@
 
 use crate::bounds::{Sweep, unfinished_reads};
 use crate::cell::{HalfBlock, Ring, State};
+use crate::edge::Edge;
 use crate::engine::{NOTHING, Range, union};
 use crate::error::{Error, ParseErrorKind};
 use crate::formula::{Formula, NodeId};
@@ -74,7 +75,8 @@ impl Layout {
         }
         if interval {
             scalars = scalars.saturating_add(Sweep::<S>::scalars(&self.sizes));
-            fixed += plan.ops.len() * (size_of::<Range>() + size_of::<Box<[S]>>());
+            fixed +=
+                plan.ops.len() * (size_of::<Range>() + size_of::<Box<[S]>>() + size_of::<Option<Edge<S>>>());
             fixed = fixed.saturating_add(self.pending.saturating_mul(size_of::<Interval<S>>()));
         }
         self.bytes = scalars.saturating_mul(size_of::<S>()).saturating_add(fixed);
@@ -93,9 +95,11 @@ impl Layout {
             Op::Window { max, bounds, .. } => {
                 let empty = if *max { any } else { all };
                 match bounds.b {
-                    Some(b) => {
-                        State::Window { block: HalfBlock::new(u64::from(b - bounds.a) + 1, empty), bad: 0 }
-                    }
+                    Some(b) => State::Window {
+                        block: HalfBlock::new(u64::from(b - bounds.a) + 1, empty),
+                        bad: 0,
+                        start: empty,
+                    },
                     None => State::Scan { total: empty, bad: 0 },
                 }
             }
@@ -107,6 +111,7 @@ impl Layout {
                         pairs: HalfBlock::new(u64::from(b - bounds.a) + 1, [left, right]),
                         guard,
                         bad: [0, 0],
+                        start: [left, right],
                     },
                     None => State::UntilScan { total: [left, right], guard, bad: [0, 0] },
                 }

@@ -9,12 +9,12 @@
 //! - [`Formula::parse`] never panics; whatever is wrong comes back as a [`ParseError`] with the place in the text.
 //!   Nesting, size and bounds are limited, so that parsing needs bounded time and stack.
 //! - [`robustness`] and [`robustness_trace`] allocate only to grow the [`Workspace`]; with a warm one and one thread
-//!   they do not allocate. Their time does not depend on the widths of the windows. They fail on sizes that do
-//!   not fit, never on the values.
+//!   they do not allocate. Their time does not depend on the widths of the windows (but see [`Semantics`]). They
+//!   fail on sizes that do not fit, never on the values.
 //! - [`Monitor::new`] allocates everything; [`Monitor::update`], [`Monitor::finish`], [`Monitor::pending`],
-//!   [`Monitor::set_param`] and [`Monitor::reset`] touch no heap, take no lock and do not panic. Without
-//!   intervals an update costs at most a few operations per node, whatever the windows; with intervals it costs
-//!   up to the sum of the horizons.
+//!   [`Monitor::set_param`] and [`Monitor::reset`] touch no heap, take no lock and do not panic. An update
+//!   costs at most a few operations per node, whatever the windows; with intervals it may cost up to the sum of the
+//!   horizons while the first windows of nested operators fill, and in a monitor of the start.
 //! - [`breakdown`] and [`node_values`] are as [`robustness`]; [`explain`], [`gradient`] and [`decompose`] allocate their
 //!   results and fail on what they document, never by panic.
 //! - NaN is never lost: a result is NaN (a verdict [`Truth::Fault`]) exactly if a predicate value that it reads is.
@@ -53,6 +53,7 @@ mod bounds;
 mod build;
 mod cell;
 mod decompose;
+mod edge;
 mod engine;
 mod error;
 mod explain;
@@ -68,10 +69,12 @@ mod parse;
 mod plan;
 mod predicate;
 mod print;
+mod reverse;
 mod robustness;
 mod scalar;
 mod smooth;
 mod step;
+mod transpose;
 mod window;
 
 pub use decompose::{

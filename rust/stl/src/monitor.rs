@@ -2,6 +2,7 @@
 
 use crate::bounds::{Side, Sweep, expr_images, op_images};
 use crate::cell::{Ring, State};
+use crate::edge::{self, Edge};
 use crate::error::{Error, SampleError};
 use crate::expr::{Expr, eval_register};
 use crate::formula::{Formula, NodeId, ParamId};
@@ -133,6 +134,7 @@ pub struct Monitor<S> {
     cells: Box<[Cell<S>]>,
     /// Intervals: the sweep and the ranges of expressions and operations.
     sweep: Option<Sweep<S>>,
+    edges: Box<[Option<Edge<S>>]>,
     pending: Box<[Interval<S>]>,
     expr_images: Box<[(S, S)]>,
     op_images: Box<[(S, S)]>,
@@ -179,6 +181,7 @@ impl<S: Scalar> Monitor<S> {
             registers: vec![S::ZERO; f.exprs().len()].into(),
             cells,
             sweep: o.interval.then(|| Sweep::new(&layout.sizes)),
+            edges: vec![None; some(plan.ops.len())].into(),
             pending: vec![Interval { t: 0, lo: S::ZERO, hi: S::ZERO }; some(layout.pending)].into(),
             expr_images: vec![unknown; some(f.exprs().len())].into(),
             op_images: vec![unknown; some(plan.ops.len())].into(),
@@ -414,8 +417,16 @@ impl<S: Scalar> Monitor<S> {
         if self.layout.late {
             return Some(self.late_interval());
         }
-        self.intervals(first, first + 1);
-        Some(self.pending[0])
+        let plan = &self.formula.0.plan;
+        edge::refresh(plan, &self.cells, &self.op_images, &mut self.edges);
+        Some(match self.edges[plan.root()] {
+            Some(Edge { bad: true, .. }) => Interval { t: first, lo: S::NEG_INFINITY, hi: S::INFINITY },
+            Some(Edge { lo, hi, .. }) => Interval { t: first, lo, hi },
+            None => {
+                self.intervals(first, first + 1);
+                self.pending[0]
+            }
+        })
     }
 
     /// Intervals of the instants `first..end` into `self.pending`.

@@ -72,8 +72,12 @@ pub(crate) struct Plan {
     pub(crate) ops: Vec<Op>,
     /// For each node of the formula: the operation that has its value, and whether with the sign changed.
     pub(crate) of_node: Vec<(OpId, bool)>,
+    /// The same for the conjuncts of the formula.
+    pub(crate) conjuncts: Box<[(OpId, bool)]>,
     /// For each operation: the first node that it came from.
     pub(crate) node_of: Vec<u32>,
+    /// For each operation: whether it is a window that only one fold reads, and can be computed right into it.
+    pub(crate) fused: Vec<bool>,
     /// For each operation: a buffer that no operation still to be read uses.
     pub(crate) slots: Vec<u32>,
     /// For each predicate operation: the expressions below it, operands first.
@@ -83,7 +87,12 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(nodes: &[Node], exprs: &[Expr]) -> Self {
         let mut plan = Lower::new(nodes).run();
-        plan.slots = slots(&plan.ops);
+        plan.fused = fused(&plan.ops);
+        plan.slots = slots(&plan.ops, &plan.fused);
+        plan.conjuncts = match nodes.last() {
+            Some(Node::And(kids)) => kids.iter().map(|k| plan.of_node[k.index()]).collect(),
+            _ => [(plan.root() as OpId, false)].into(),
+        };
         plan.registers = plan
             .ops
             .iter()
@@ -100,11 +109,29 @@ impl Plan {
     }
 }
 
-/// Buffers by last use: an operation's buffer is free again after its last reader.
-fn slots(ops: &[Op]) -> Vec<u32> {
+fn fused(ops: &[Op]) -> Vec<bool> {
+    let (mut readers, mut folds) = (vec![0; ops.len()], vec![0; ops.len()]);
+    for op in ops {
+        op.each_kid(|k| {
+            readers[k as usize] += 1;
+            folds[k as usize] += usize::from(matches!(op, Op::Fold { .. }));
+        });
+    }
+    let single = readers.iter().zip(&folds).map(|(r, f)| (*r, *f) == (1, 1));
+    ops.iter().zip(single).map(|(op, single)| single && matches!(op, Op::Window { .. })).collect()
+}
+
+/// Buffers by last use: an operation's buffer is free again after its last reader. The operand of a fused window
+/// is read together with the operands of the fold.
+fn slots(ops: &[Op], fused: &[bool]) -> Vec<u32> {
     let mut last_reader: Vec<usize> = (0..ops.len()).collect();
     for (i, op) in ops.iter().enumerate() {
-        op.each_kid(|k| last_reader[k as usize] = i);
+        op.each_kid(|k| {
+            last_reader[k as usize] = i;
+            if fused[k as usize] {
+                ops[k as usize].each_kid(|below| last_reader[below as usize] = i);
+            }
+        });
     }
     let mut free = Vec::new();
     let mut slots = Vec::with_capacity(ops.len());
@@ -115,9 +142,15 @@ fn slots(ops: &[Op]) -> Vec<u32> {
             count - 1
         }));
         let mut freed: Vec<u32> = Vec::new();
-        op.each_kid(|k| {
+        let mut free_after = |k: OpId| {
             if last_reader[k as usize] == i && !freed.contains(&slots[k as usize]) {
                 freed.push(slots[k as usize]);
+            }
+        };
+        op.each_kid(|k| {
+            free_after(k);
+            if fused[k as usize] {
+                ops[k as usize].each_kid(&mut free_after);
             }
         });
         free.extend(freed);

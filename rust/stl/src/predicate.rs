@@ -6,6 +6,7 @@ use crate::expr::{Expr, ExprId, eval_register};
 use crate::plan::PredKind;
 use crate::robustness::{Param, Traces};
 use crate::scalar::Scalar;
+use crate::transpose::{self, Columns};
 
 /// Evaluates a predicate for the instants from `lo` on; true if a value was NaN.
 #[inline(always)]
@@ -37,11 +38,17 @@ pub(crate) fn evaluate<S: Scalar, const L: usize>(
         match (kind, signal(lhs), constant(rhs), constant(lhs), signal(rhs)) {
             (PredKind::Difference, Some(s), Some(c), ..) => {
                 let c = constant_of(job, tile, c);
-                gather(job, tile, s, first, out, |x, lane| x - c[lane]);
+                gather(job, tile, s, first, out);
+                for row in out.iter_mut() {
+                    *row = std::array::from_fn(|lane| row[lane] - c[lane]);
+                }
             }
             (PredKind::Difference, _, _, Some(c), Some(s)) => {
                 let c = constant_of(job, tile, c);
-                gather(job, tile, s, first, out, |x, lane| c[lane] - x);
+                gather(job, tile, s, first, out);
+                for row in out.iter_mut() {
+                    *row = std::array::from_fn(|lane| c[lane] - row[lane]);
+                }
             }
             _ => {
                 for e in &job.plan.registers[op] {
@@ -84,7 +91,7 @@ fn load<S: Scalar, const L: usize>(
 ) {
     match leaf {
         Expr::Number(_) | Expr::Param(_) => reg.fill(constant_of(job, tile, leaf)),
-        Expr::Signal(s) => gather(job, tile, *s as usize, first, reg, |x, _| x),
+        Expr::Signal(s) => gather(job, tile, *s as usize, first, reg),
         _ => unreachable!("only leaves are loaded"),
     }
 }
@@ -107,16 +114,11 @@ fn constant_of<S: Scalar, const L: usize>(job: &Job<S>, tile: &Tile<L>, leaf: &E
 fn gather<S: Scalar, const L: usize>(
     job: &Job<S>,
     tile: &Tile<L>,
-    signal: usize,
+    column: usize,
     first: usize,
     rows: &mut [[S; L]],
-    f: impl Fn(S, usize) -> S,
 ) {
     let Traces { data, t, d, .. } = job.x;
-    for (lane, trace) in tile.traces.into_iter().enumerate() {
-        let from = &data[(trace * t + first) * d + signal..];
-        for (row, x) in rows.iter_mut().zip(from.chunks(d)) {
-            row[lane] = f(x[0], lane);
-        }
-    }
+    let bases = tile.traces.map(|trace| (trace * t + first) * d);
+    transpose::gather(&Columns { data, bases, stride: d, column }, rows, tile.wide);
 }

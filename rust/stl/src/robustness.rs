@@ -61,8 +61,9 @@ pub enum Nan {
     Raise,
 }
 
-/// What minimum and maximum are. The smooth ones take β > 0 and approach the true ones as β grows; they are
-/// computed directly, at a cost of O(window) per sample (until: O(window²)).
+/// What minimum and maximum are. The smooth ones take β > 0 and approach the true ones as β grows. Their cost per
+/// sample does not depend on the window, but for until, since and release, whose smooth form is the flat
+/// definition: O(window).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Semantics {
     /// Minimum and maximum.
@@ -143,8 +144,7 @@ pub fn breakdown<S: Scalar>(
     w: &mut Workspace<S>,
     out: &mut [S],
 ) -> Result<(), Error> {
-    let ops: Vec<_> = f.conjuncts().iter().map(|c| f.0.plan.of_node[c.index()]).collect();
-    at_instant(f, x, params, at, &ops, o, w, out)
+    at_instant(f, x, params, at, &f.0.plan.conjuncts, o, w, out)
 }
 
 /// Why each trace has its robustness at instant `at`: the path from the formula to the one predicate value that

@@ -2,15 +2,11 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
-}
+use crate::transpose::Turn;
 
 /// `f32` or `f64`; sealed. A formula is evaluated in the type of its samples.
 pub trait Scalar:
-    sealed::Sealed
+    Turn
     + Copy
     + PartialOrd
     + Default
@@ -36,6 +32,8 @@ pub trait Scalar:
     const NAN: Self;
     /// Distance from 1 to the next larger number.
     const EPSILON: Self;
+    /// Smallest positive number of full precision.
+    const MIN_POSITIVE: Self;
     /// Nearest value.
     fn from_f64(value: f64) -> Self;
     /// Exact for both types.
@@ -67,6 +65,7 @@ macro_rules! scalar {
             const NEG_INFINITY: Self = <$t>::NEG_INFINITY;
             const NAN: Self = <$t>::NAN;
             const EPSILON: Self = <$t>::EPSILON;
+            const MIN_POSITIVE: Self = <$t>::MIN_POSITIVE;
             #[inline(always)]
             fn from_f64(value: f64) -> Self {
                 value as $t

@@ -17,11 +17,11 @@ fn clean<S: Scalar>(value: S, instant: u64, bad: &mut Bad) -> S {
     }
 }
 
-fn extremum<S: Scalar>(max: bool) -> fn(S, S) -> S {
+pub(crate) fn extremum<S: Scalar>(max: bool) -> fn(S, S) -> S {
     if max { Max::of } else { Min::of }
 }
 
-fn empty<S: Scalar>(max: bool) -> S {
+pub(crate) fn empty<S: Scalar>(max: bool) -> S {
     if max { S::NEG_INFINITY } else { S::INFINITY }
 }
 
@@ -51,10 +51,13 @@ pub(crate) fn step<S: Scalar>(op: &Op, below: &[Cell<S>], cell: &mut Cell<S>, n:
             // The newest instant in the window.
             let newest = if *past { own?.checked_sub(a) } else { n.checked_sub(kid.delay) };
             match &mut cell.state {
-                State::Window { block, bad } => {
+                State::Window { block, bad, start } => {
                     let mut fold = empty(*max);
                     if let Some(s) = newest {
                         let v = if s < end { clean(kid.ring.get(s), s, bad) } else { fold };
+                        if s >= a && bounds.b.is_some_and(|b| s <= u64::from(b)) {
+                            *start = of(*start, v);
+                        }
                         fold = block.push(v, of);
                     }
                     let t = own?;
@@ -101,7 +104,7 @@ fn step_until<S: Scalar, A: Extremum<S>, O: Extremum<S>>(
             })
         };
         return Some(match &mut cell.state {
-            State::Until { pairs, guard, bad } => {
+            State::Until { pairs, guard, bad, .. } => {
                 let b = b?;
                 let now = now(&mut bad[0]);
                 let fold = entering(bad).map_or(O::EMPTY, |x| pairs.push(x, since_product::<S, A, O>)[1]);
@@ -124,7 +127,7 @@ fn step_until<S: Scalar, A: Extremum<S>, O: Extremum<S>>(
     // The newest instant that both operands have reached.
     let s = n.checked_sub(p.delay.max(q.delay))?;
     match &mut cell.state {
-        State::Until { pairs, guard, bad } => {
+        State::Until { pairs, guard, bad, start } => {
             let b = b?;
             let width = b - a + 1;
             let before = bad[0];
@@ -134,6 +137,10 @@ fn step_until<S: Scalar, A: Extremum<S>, O: Extremum<S>>(
             } else {
                 [A::EMPTY, O::EMPTY]
             };
+            if s <= b {
+                let right = if s >= a { pair[1] } else { O::EMPTY };
+                *start = until_product::<S, A, O>(*start, [pair[0], right]);
+            }
             let fold = pairs.push(pair, until_product::<S, A, O>)[1];
             let mut kept = A::EMPTY;
             if let (Some(guard), Some(s)) = (guard, s.checked_sub(width)) {
@@ -160,11 +167,11 @@ pub(crate) fn reset<S: Scalar>(cell: &mut Cell<S>) {
     cell.ring.reset();
     match &mut cell.state {
         State::Point | State::Scan { .. } => {}
-        State::Window { block, bad } => {
+        State::Window { block, bad, .. } => {
             block.reset();
             *bad = 0;
         }
-        State::Until { pairs, guard, bad } => {
+        State::Until { pairs, guard, bad, .. } => {
             pairs.reset();
             guard.iter_mut().for_each(HalfBlock::reset);
             *bad = [0, 0];
@@ -180,7 +187,10 @@ pub(crate) fn reset<S: Scalar>(cell: &mut Cell<S>) {
 pub(crate) fn restart<S: Scalar>(cell: &mut Cell<S>, op: &Op) {
     match (&mut cell.state, op) {
         (State::Scan { total, bad }, Op::Window { max, .. }) => (*total, *bad) = (empty(*max), 0),
-        (State::UntilScan { total, .. }, Op::Until { dual, .. }) => *total = [empty(*dual), empty(!*dual)],
+        (State::Window { start, .. }, Op::Window { max, .. }) => *start = empty(*max),
+        (State::UntilScan { total, .. } | State::Until { start: total, .. }, Op::Until { dual, .. }) => {
+            *total = [empty(*dual), empty(!*dual)];
+        }
         _ => {}
     }
 }

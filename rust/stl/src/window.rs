@@ -95,6 +95,47 @@ pub(crate) fn sliding<S: Scalar, E: Extremum<S>, const L: usize>(
     }
 }
 
+/// As [`sliding`], for elements of any kind and any associative product: hands `store` the fold, in order, of the
+/// elements `i + offset .. i + offset + width` for every i below `count`. `windows` is (offset, width, count).
+pub(crate) fn folds<E: Copy>(
+    len: usize,
+    element: impl Fn(usize) -> E,
+    (offset, width, count): (i64, i64, usize),
+    empty: E,
+    product: impl Fn(E, E) -> E,
+    suffixes: &mut Vec<E>,
+    mut store: impl FnMut(usize, E),
+) {
+    if suffixes.len() < len {
+        suffixes.resize(len, empty);
+    }
+    let len = len as i64;
+    let mut first = 0;
+    while first < count {
+        let start = offset + first as i64;
+        let end = start + width;
+        let from = start.clamp(0, len);
+        let to = end.clamp(from, len);
+        let mut suffix = empty;
+        for i in (from..to).rev() {
+            suffix = product(element(i as usize), suffix);
+            suffixes[(i - from) as usize] = suffix;
+        }
+        let outputs = width.min((count - first) as i64);
+        let mut prefix = empty;
+        for r in 0..outputs {
+            let read = end + r - 1;
+            if r > 0 && (0..len).contains(&read) {
+                prefix = product(prefix, element(read as usize));
+            }
+            let at = (start + r).max(from);
+            let fold = if at < to { product(suffixes[(at - from) as usize], prefix) } else { prefix };
+            store(first + r as usize, fold);
+        }
+        first += outputs as usize;
+    }
+}
+
 /// Where the operands and results of an until stand on the time axis: absolute first instants.
 #[derive(Clone, Copy)]
 pub(crate) struct UntilSpan {
@@ -123,20 +164,23 @@ pub(crate) fn until<S: Scalar, A: Extremum<S>, O: Extremum<S>, const L: usize>(
     scratch: &mut Scratch<S, L>,
 ) {
     let count = out.len() as i64;
-    out.fill([O::EMPTY; L]);
     let first = s.out + s.a;
     let last = s.b.map_or(s.edge, |b| (s.out + count - 1 + b).min(s.edge));
     if count == 0 || first > last {
+        out.fill([O::EMPTY; L]);
         return;
     }
     let q = joined::<S, A, L>(p, q, s, first, last, scratch.joined);
-    let p_at = |t: i64| &p[(t - s.lhs) as usize];
+    let held = &p[(first - s.lhs) as usize..][..q.len()];
+    let (kept, empty) = out.split_at_mut(q.len().min(out.len()));
+    empty.fill([O::EMPTY; L]);
     let mut value = [O::EMPTY; L];
-    for t in (first..=last).rev() {
-        value = lanes::<S, O, L>(&q[(t - first) as usize], &lanes::<S, A, L>(p_at(t), &value));
-        if t - first < count {
-            out[(t - first) as usize] = value;
-        }
+    for (q, p) in q[kept.len()..].iter().zip(&held[kept.len()..]).rev() {
+        value = lanes::<S, O, L>(q, &lanes::<S, A, L>(p, &value));
+    }
+    for ((out, q), p) in kept.iter_mut().zip(q).zip(held).rev() {
+        value = lanes::<S, O, L>(q, &lanes::<S, A, L>(p, &value));
+        *out = value;
     }
     if s.a > 0 {
         sliding::<S, A, L>(p, s.out - s.lhs, s.a, out.len(), scratch.suffix, |i, v| {
@@ -161,21 +205,26 @@ pub(crate) fn since<S: Scalar, A: Extremum<S>, O: Extremum<S>, const L: usize>(
     scratch: &mut Scratch<S, L>,
 ) {
     let count = out.len() as i64;
-    out.fill([O::EMPTY; L]);
     let first = s.b.map_or(s.edge, |b| (s.out - b).max(0));
     let last = s.out + count - 1 - s.a;
     if count == 0 || first > last {
+        out.fill([O::EMPTY; L]);
         return;
     }
     let q = joined::<S, A, L>(p, q, s, first, last, scratch.joined);
+    let held = &p[(first - s.lhs) as usize..][..q.len()];
+    // The last results are those of the last pairs; pairs before them count, results before them are empty.
+    let kept = q.len().min(out.len());
+    let early = q.len() - kept;
+    let (empty, out_kept) = out.split_at_mut(count as usize - kept);
+    empty.fill([O::EMPTY; L]);
     let mut value = [before; L];
-    for t in first..=last {
-        value =
-            lanes::<S, O, L>(&q[(t - first) as usize], &lanes::<S, A, L>(&p[(t - s.lhs) as usize], &value));
-        let i = t + s.a - s.out;
-        if i >= 0 {
-            out[i as usize] = value;
-        }
+    for (q, p) in q[..early].iter().zip(held) {
+        value = lanes::<S, O, L>(q, &lanes::<S, A, L>(p, &value));
+    }
+    for ((out, q), p) in out_kept.iter_mut().zip(&q[early..]).zip(&held[early..]) {
+        value = lanes::<S, O, L>(q, &lanes::<S, A, L>(p, &value));
+        *out = value;
     }
     if s.a > 0 {
         let offset = s.out - s.a + 1 - s.lhs;

@@ -4,8 +4,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use cadenza_stl::{
-    At, Formula, Monitor, MonitorOptions, Options, ParseOptions, Traces, Workspace, robustness,
-    robustness_trace,
+    At, Formula, Monitor, MonitorOptions, Options, ParseOptions, Semantics, Traces, Workspace, breakdown,
+    node_values, robustness, robustness_trace,
 };
 
 struct Counting;
@@ -95,10 +95,18 @@ fn warm_offline_calls_never_allocate() {
     let (o, mut w) = (Options::default(), Workspace::new());
     let mut all = vec![0.0; (n * t) as usize];
     let mut one = vec![0.0; n as usize];
+    let mut parts = vec![0.0; n as usize * f.conjuncts().len()];
+    let mut nodes = vec![0.0; f.nodes().len() * all.len()];
     for pass in 0..2 {
         let calls = allocations(|| {
             robustness_trace(&f, x, &[], &o, &mut w, &mut all).unwrap();
             robustness(&f, x, &[], 3, &o, &mut w, &mut one).unwrap();
+            breakdown(&f, x, &[], 3, &o, &mut w, &mut parts).unwrap();
+            node_values(&f, x, &[], &mut w, &mut nodes).unwrap();
+            for semantics in [Semantics::LogSumExp { beta: 3.0 }, Semantics::Softmax { beta: 3.0 }] {
+                let o = Options { semantics, ..o };
+                robustness_trace(&f, x, &[], &o, &mut w, &mut all).unwrap();
+            }
         });
         assert_eq!(calls == 0, pass == 1, "{calls} in pass {pass}");
     }

@@ -202,6 +202,47 @@ fn parameters_and_traces() {
     assert_eq!(e.to_string(), "upstream has 3 elements, expected 1");
 }
 
+/// The kernels of the full trace choose what the path from one instant chooses, ties included.
+#[test]
+fn every_instant_is_the_sum_of_the_single_ones() {
+    let mut rng = Rng(75);
+    let mut moved = 0;
+    for case in 0..1_500 {
+        let f = parse(&text(&random(&mut rng, 1 + case % 4, true)));
+        let t = 1 + rng.below(25) as usize;
+        let samples = trace(&mut rng, t);
+        let x = traces(samples.as_flattened());
+        let mut w = Workspace::new();
+        let exact = {
+            let mut out = vec![0.0; t];
+            robustness_trace(&f, x, &[], &Options::default(), &mut w, &mut out).unwrap();
+            out
+        };
+        // Powers of two add without rounding, and tell the instants apart.
+        let up: Vec<f64> =
+            (0..t).map(|i| if exact[i].is_nan() { 0.0 } else { f64::from(1_u32 << i) }).collect();
+        for semantics in [Semantics::True, Semantics::LogSumExp { beta: 2.0 }] {
+            let o = options(semantics);
+            let (mut all, mut sum) = (vec![0.0; 3 * t], vec![0.0; 3 * t]);
+            gradient(&f, x, &[], Instants::Every, &up, &o, &mut w, &mut all, &mut []).unwrap();
+            for (i, g) in up.iter().enumerate().filter(|(_, g)| **g != 0.0) {
+                let mut one = vec![0.0; 3 * t];
+                let at = Instants::At(i as u32);
+                gradient(&f, x, &[], at, &[*g], &o, &mut w, &mut one, &mut []).unwrap();
+                sum.iter_mut().zip(&one).for_each(|(s, g)| *s += g);
+            }
+            let scale = 1e-9 * up.iter().sum::<f64>();
+            let same = |a: f64, b: f64| a == b || semantics != Semantics::True && (a - b).abs() <= scale;
+            assert!(
+                all.iter().zip(&sum).all(|(a, b)| same(*a, *b)),
+                "{f} {semantics:?}\n{all:?}\n{sum:?}\n{samples:?}"
+            );
+            moved += usize::from(all.iter().any(|g| *g != 0.0));
+        }
+    }
+    assert!(moved > 2_000, "{moved}");
+}
+
 #[test]
 fn nan_is_loud_where_it_is_asked_for() {
     let f = parse("G[0,1] x>0");

@@ -186,6 +186,32 @@ fn intervals_hold_every_completion_and_shrink() {
     assert!(bounded > 1_000 && decided > 1_000, "{bounded} {decided}");
 }
 
+/// `update` answers from the folded windows, `pending` sweeps over all that is held.
+#[test]
+fn the_oldest_interval_is_the_first_of_the_sweep() {
+    let mut rng = Rng(46);
+    let mut decided = 0;
+    for case in 0..600 {
+        let f = parse(&text(&random(&mut rng, 1 + case % 4, false)));
+        let at = if rng.chance(30) { At::Start } else { At::Every };
+        let ranges =
+            if rng.chance(50) { vec![("x".into(), -4.0, 3.0), ("z".into(), -2.0, 2.0)] } else { vec![] };
+        let o = MonitorOptions { at, ranges, ..Default::default() };
+        let mut m = Monitor::<f64>::new(&f, &o).unwrap();
+        for run in 0..2 {
+            for sample in trace(&mut rng, 90) {
+                let told = m.update(&sample).unwrap().pending;
+                let mut swept = None;
+                m.pending(|i| swept = swept.or(Some(i)));
+                assert_eq!(told, swept, "{f} {at:?} run {run}");
+                decided += usize::from(told.is_some_and(|i| i.lo > 0.0 || i.hi < 0.0));
+            }
+            m.reset();
+        }
+    }
+    assert!(decided > 10_000, "{decided}");
+}
+
 #[test]
 fn a_sample_outside_its_range_is_a_fault() {
     let f = parse("x > 0");

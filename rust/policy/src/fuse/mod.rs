@@ -1,8 +1,13 @@
 //! Rewrites a graph into fewer operations that compute the same: one file for each family of rules.
 
 mod activation;
+mod affine;
+mod attention;
+mod gelu;
 mod legalise;
 mod linear;
+mod norm;
+mod recurrent;
 
 use std::sync::Arc;
 
@@ -17,15 +22,24 @@ type Rule = fn(&mut Graph, &Uses, usize) -> bool;
 
 /// One line for each family, in the order in which they are tried.
 const RULES: &[Rule] = &[
+    recurrent::gru,
+    recurrent::lstm,
     activation::softplus,
     activation::swish,
     activation::mish,
     activation::gelu,
-    linear::bias,
+    attention::guard,
+    attention::recognise,
+    gelu::tanh,
+    norm::layer,
+    norm::rms,
+    norm::group,
+    affine::channels,
+    affine::conv_activation,
     linear::activation,
 ];
 
-/// Applies every rule until none fires.
+/// Applies every rule until none fires, then takes out the moves that an operation can do by itself.
 pub(crate) fn fuse(graph: &mut Graph) {
     let mut view = Uses::of(graph);
     let mut index = 0;
@@ -38,6 +52,7 @@ pub(crate) fn fuse(graph: &mut Graph) {
             index += 1;
         }
     }
+    attention::absorb(graph);
 }
 
 /// Who computes a value and how often it is read.

@@ -58,6 +58,7 @@ fn map_body<const F: bool>(f: Unary, y: &mut [f32]) {
         Unary::Sign => each(y, |x| truth(x > 0.0) - truth(x < 0.0)),
         Unary::Erf => each(y, erf::<F>),
         Unary::Not => each(y, |x| truth(x == 0.0)),
+        Unary::IsNan => each(y, |x| truth(x.is_nan())),
         Unary::Truth => each(y, |x| truth(x != 0.0)),
         Unary::Clip(lo, hi) => each(y, |x| clip(x, lo, hi)),
         Unary::Relu => each(y, |x| if x < 0.0 { 0.0 } else { x }),

@@ -4,7 +4,8 @@
 //! allows. A panel keeps 64 accumulators: several inputs at a time, so that the additions of one lane do not wait for
 //! each other.
 
-use crate::isa::{fma, kernel};
+use super::int8;
+use crate::isa::{Level, fma, kernel};
 
 /// Output lanes of a full panel.
 const LANES: usize = 32;
@@ -78,5 +79,24 @@ fn strip<const F: bool, const W: usize, const U: usize>(
     }
     for (y, s) in out.iter_mut().zip(sum) {
         *y = s;
+    }
+}
+
+/// A packed matrix and how it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Packed<'a> {
+    /// As [`pack`] made it.
+    Floats(&'a [f32]),
+    /// As [`super::int8::pack`] made it, with the scale of each output.
+    Int8(&'a [i8], &'a [f32]),
+}
+
+impl Packed<'_> {
+    /// `y = x·W + bias` for one row `x`.
+    pub(crate) fn times(self, level: Level, bias: &[f32], x: &[f32], y: &mut [f32]) {
+        match self {
+            Self::Floats(w) => matvec(level, w, bias, x, y),
+            Self::Int8(q, scale) => int8::matvec(level, q, scale, bias, x, y),
+        }
     }
 }

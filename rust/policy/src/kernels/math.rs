@@ -143,6 +143,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a million points take hours under Miri")]
     fn accuracy_bars() {
         let e = worst((exp::<true>, exp::<false>), f64::exp, -87.3, 88.7, true);
         assert!(e <= 2e-7, "exp {e:e}");

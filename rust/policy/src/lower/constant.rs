@@ -41,6 +41,11 @@ fn constant(b: &Builder<'_>, cx: &Cx<'_>) -> Result<Tensor, GraphError> {
     if let Some(v) = cx.ints("value_ints") {
         return Ok(Tensor::ints(v));
     }
+    for name in ["value_string", "value_strings", "sparse_value"] {
+        if cx.attribute(name).is_some() {
+            return Err(cx.bad_attribute(name, "is not read; a constant holds numbers, all of them"));
+        }
+    }
     Err(cx.bad_attribute("value", "is missing"))
 }
 

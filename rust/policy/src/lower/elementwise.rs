@@ -43,6 +43,7 @@ fn unary(cx: &Cx<'_>) -> Result<Option<Unary>, GraphError> {
         "Sign" => Unary::Sign,
         "Erf" => Unary::Erf,
         "Not" => Unary::Not,
+        "IsNaN" => Unary::IsNan,
         "Relu" => Unary::Relu,
         "LeakyRelu" => Unary::LeakyRelu(cx.float("alpha", 0.01)?),
         "Elu" => Unary::Elu(cx.float("alpha", 1.0)?),
@@ -96,6 +97,16 @@ fn variadic(b: &mut Builder<'_>, cx: &Cx<'_>, f: Binary) -> Result<ValueId, Grap
 }
 
 fn clip(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
+    let mut x = cx.input(0)?;
+    if b.dtype(x) == DType::Int {
+        // Shape arithmetic, where 32-bit floats would round.
+        for (index, f) in [(1, Binary::Max), (2, Binary::Min)] {
+            if let Some(bound) = cx.optional(index) {
+                x = b.binary(&cx.name, f, x, bound)?;
+            }
+        }
+        return Ok(x);
+    }
     let bound = |index: usize, none: f32| -> Result<f32, GraphError> {
         match cx.optional(index) {
             None => Ok(none),
@@ -107,10 +118,7 @@ fn clip(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
         }
     };
     let (lo, hi) = (bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?);
-    if lo > hi {
-        return Err(cx.bad_shape(format!("the lower bound {lo} is above the upper bound {hi}")));
-    }
-    b.unary(&cx.name, Unary::Clip(lo, hi), cx.input(0)?)
+    b.unary(&cx.name, Unary::Clip(lo, hi), x)
 }
 
 fn select(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
@@ -122,7 +130,9 @@ fn select(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
 /// Powers that have a cheaper and more exact form than the general one.
 fn pow(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     let (x, y) = (cx.input(0)?, cx.input(1)?);
-    let exponent = b.as_constant(y).filter(|t| t.data.len() == 1 && t.shape.len() <= b.shape(x).len());
+    let exponent = b
+        .as_constant(y)
+        .filter(|t| t.data.len() == 1 && t.shape.len() <= b.shape(x).len() && b.dtype(x) == DType::F32);
     let f = match exponent.map(|t| t.data[0]) {
         Some(2.0) => Unary::Square,
         Some(3.0) => Unary::Cube,
@@ -145,6 +155,11 @@ fn cast(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
         crate::tensor::dtype(code, &cx.name)?
     };
     let shape = b.shape(x).to_vec();
+    let half_or_double = cx.op() == "Cast" && matches!(cx.int("to", 0), 10 | 11 | 16);
+    if half_or_double && b.as_constant(x).is_none() {
+        let why = "half and double precision exist only in constants; export in float";
+        return Err(cx.bad_attribute("to", why));
+    }
     match (b.dtype(x), to) {
         (DType::F32 | DType::Int, DType::Bool) => b.unary(&cx.name, Unary::Truth, x),
         (DType::F32, DType::Int) => {

@@ -1,10 +1,17 @@
 //! From ONNX operators to operations: one file for each class of operators. A new class is a new file and a new line
 //! in [`node`].
 
+mod attention;
+mod channel_norm;
 mod constant;
+mod conv;
 mod elementwise;
+mod fold;
 mod linear;
 mod norm;
+mod operators;
+mod pad;
+mod recurrent;
 mod shape;
 
 use std::cell::RefCell;
@@ -13,6 +20,8 @@ use std::sync::Arc;
 use crate::graph::{Builder, GraphError, ValueId, label};
 use crate::onnx::{AttributeProto, NodeProto};
 use crate::tensor::Tensor;
+
+pub use operators::operators;
 
 type Outputs = Result<Vec<ValueId>, GraphError>;
 
@@ -30,7 +39,22 @@ pub(crate) fn node(b: &mut Builder<'_>, proto: &NodeProto) -> Result<(), GraphEr
     let find = |i: &String| if i.is_empty() { Ok(None) } else { b.lookup(&name, i).map(Some) };
     let inputs = proto.input.iter().map(find).collect::<Result<_, _>>()?;
     let cx = Cx { proto, inputs, opset: b.opset, used: RefCell::default(), name };
-    let classes = [elementwise::lower, linear::lower, norm::lower, shape::lower, constant::lower];
+    if let Some(hint) = operators::refusal(&proto.op_type, b.opset) {
+        return Err(cx.unsupported(&proto.op_type, &hint));
+    }
+    let classes = [
+        elementwise::lower,
+        linear::lower,
+        attention::lower,
+        norm::lower,
+        channel_norm::lower,
+        conv::lower,
+        pad::lower,
+        recurrent::lower,
+        shape::lower,
+        constant::lower,
+        fold::lower,
+    ];
     let mut outputs = None;
     for lower in classes {
         outputs = lower(b, &cx).transpose()?;
@@ -39,8 +63,7 @@ pub(crate) fn node(b: &mut Builder<'_>, proto: &NodeProto) -> Result<(), GraphEr
         }
     }
     let Some(outputs) = outputs else {
-        let (node, op, hint) = (cx.name.clone(), proto.op_type.clone(), hint(&proto.op_type).to_owned());
-        return Err(GraphError::Unsupported { node, op, hint });
+        return Err(cx.unsupported(&proto.op_type, ""));
     };
     cx.all_attributes_used()?;
     // Optional outputs that we do not compute stay undefined: whoever reads them is refused as dangling.
@@ -48,20 +71,6 @@ pub(crate) fn node(b: &mut Builder<'_>, proto: &NodeProto) -> Result<(), GraphEr
         b.define(name, id)?;
     }
     Ok(())
-}
-
-/// What to do instead of using an operator.
-fn hint(op: &str) -> &'static str {
-    match op {
-        "If" | "Loop" | "Scan" => "; a tick has no control flow: export a straight graph",
-        "Einsum" => "; write matmul",
-        "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Multinomial"
-        | "Bernoulli" => "; give the noise as an input (binding noise)",
-        _ if op.starts_with("QLinear") || op.ends_with("QuantizeLinear") || op == "DequantizeLinear" => {
-            "; export f32 and set weights=int8"
-        }
-        _ => "",
-    }
 }
 
 /// A node in the course of lowering.
@@ -144,6 +153,11 @@ impl<'a> Cx<'a> {
 
     fn string(&self, name: &str) -> Option<String> {
         self.typed(name, 3).map(|a| String::from_utf8_lossy(&a.s).into_owned())
+    }
+
+    fn strings(&self, name: &str) -> Vec<String> {
+        let texts = self.typed(name, 8).map_or(&[][..], |a| &a.strings);
+        texts.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect()
     }
 
     /// Axis `axis` of `rank` dimensions, counted from the end when negative.

@@ -2,7 +2,7 @@
 
 use super::{Cx, Outputs, shape};
 use crate::graph::{Builder, GraphError, ValueId};
-use crate::op::{Op, Reduction};
+use crate::op::{Binary, Op, Reduction};
 use crate::tensor::{DType, Tensor};
 
 /// Lowers the node if it is of this class.
@@ -36,18 +36,33 @@ fn normalization(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError
         return Err(cx.bad_attribute("stash_type", "only 1 (float) is supported"));
     }
     let width: usize = shape[axis..].iter().product();
-    let mut inputs = vec![x, row(b, cx, 1, &shape[axis..])?];
+    let mut filled = |value: f64| {
+        b.constant(&cx.name, Tensor { dtype: DType::F32, shape: vec![width], data: vec![value; width] })
+    };
+    let (ones, zeros) = (filled(1.0), filled(0.0));
+    // Scale and bias that are computed are operations of their own.
+    let [scale, bias] = [1, 2].map(|i| cx.optional(i).filter(|_| layer || i == 1));
+    let fixed = [scale, bias].into_iter().flatten().all(|id| b.as_constant(id).is_some());
+    let own = |b: &mut Builder<'_>, index: usize, id: Option<ValueId>, none: ValueId| match id {
+        Some(_) if fixed => row(b, cx, index, &shape[axis..]),
+        _ => Ok(none),
+    };
+    cx.input(1)?;
+    let mut inputs = vec![x, own(b, 1, scale, ones)?];
     if layer {
-        inputs.push(match cx.optional(2) {
-            Some(_) => row(b, cx, 2, &shape[axis..])?,
-            None => {
-                let zeros = Tensor { dtype: DType::F32, shape: vec![width], data: vec![0.0; width] };
-                b.constant(&cx.name, zeros)
-            }
-        });
+        inputs.push(own(b, 2, bias, zeros)?);
     }
     let op = if layer { Op::LayerNorm { width, eps } } else { Op::RmsNorm { width, eps } };
-    b.emit(&cx.name, op, &inputs, DType::F32, shape)
+    let mut y = b.emit(&cx.name, op, &inputs, DType::F32, shape.clone())?;
+    for (f, id) in [(Binary::Mul, scale), (Binary::Add, bias)] {
+        if let Some(id) = id.filter(|_| !fixed) {
+            y = b.binary(&cx.name, f, y, id)?;
+        }
+    }
+    if b.shape(y) != shape {
+        return Err(cx.bad_shape(format!("the scale or bias does not broadcast to {:?}", &shape[axis..])));
+    }
+    Ok(y)
 }
 
 /// Constant input `index`, broadcast to `shape` and flattened.
@@ -99,13 +114,22 @@ fn reduce(b: &mut Builder<'_>, cx: &Cx<'_>, kind: Reduction, since: i64) -> Resu
     let width = gone.iter().map(|&a| shape[a]).product();
     let order: Vec<usize> = kept.iter().chain(&gone).copied().collect();
     let rows = shape::transpose(b, &cx.name, x, &order)?;
-    let out = if keep {
+    let out: Vec<usize> = if keep {
         (0..shape.len()).map(|a| if axes.contains(&a) { 1 } else { shape[a] }).collect()
     } else {
         kept.iter().map(|&a| shape[a]).collect()
     };
     if width == 0 {
-        return Err(cx.bad_shape("an empty row has no reduction"));
+        // Shape arithmetic only: tensors that are computed have no empty axis.
+        let value = match kind {
+            Reduction::Prod => 1.0,
+            Reduction::Sum | Reduction::L2 | Reduction::SumSquare => 0.0,
+            _ => return Err(cx.bad_shape("an empty row has no such reduction")),
+        };
+        let count = crate::tensor::elements(&out, &cx.name, b.limits)?;
+        b.spend(&cx.name, count)?;
+        let t = Tensor { dtype: b.dtype(x), shape: out, data: vec![value; count] };
+        return Ok(b.constant(&cx.name, t));
     }
     b.emit(&cx.name, Op::Reduce { kind, width }, &[rows], b.dtype(x), out)
 }

@@ -2,7 +2,7 @@
 
 use super::{Cx, Outputs};
 use crate::graph::{Builder, GraphError, ValueId};
-use crate::op::{Op, runs};
+use crate::op::{Op, Run, runs};
 
 /// Lowers the node if it is of this class.
 pub(super) fn lower(b: &mut Builder<'_>, cx: &Cx<'_>) -> Option<Outputs> {
@@ -28,7 +28,7 @@ fn identity(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
     // Dropout's; it does nothing at inference.
     cx.int("seed", 0);
     cx.float("ratio", 0.5)?;
-    if cx.optional(2).and_then(|id| b.as_constant(id)).is_some_and(|t| t.data.iter().any(|&x| x != 0.0)) {
+    if cx.optional(2).is_some() && cx.constant(b, 2)?.data.iter().any(|&x| x != 0.0) {
         return Err(cx.bad_input(2, "asks for training mode"));
     }
     view(b, cx, cx.input(0)?, b.shape(cx.input(0)?).to_vec())
@@ -98,6 +98,9 @@ fn unsqueeze(b: &mut Builder<'_>, cx: &Cx<'_>) -> Result<ValueId, GraphError> {
         return Err(cx.bad_shape(format!("a rank of {rank} is beyond the limits")));
     }
     let axes = axes.into_iter().map(|a| cx.axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(a) = axes.iter().find(|a| axes.iter().filter(|b| a == b).count() > 1) {
+        return Err(cx.bad_shape(format!("axis {a} is inserted twice")));
+    }
     let mut rest = b.shape(x).to_vec().into_iter();
     let shape: Vec<usize> =
         (0..rank).map(|a| if axes.contains(&a) { 1 } else { rest.next().unwrap_or(1) }).collect();
@@ -122,6 +125,18 @@ fn pick(
     let whole = matches!(runs[..], [run] if run.src == 0 && run.len == b.shape(x).iter().product::<usize>());
     let op = if whole { Op::View } else { Op::Rearrange(vec![runs]) };
     b.emit(name, op, &[x], b.dtype(x), shape)
+}
+
+/// Consecutive elements of `x`, from `start` on.
+pub(super) fn part(
+    b: &mut Builder<'_>,
+    name: &str,
+    x: ValueId,
+    start: usize,
+    shape: Vec<usize>,
+) -> Result<ValueId, GraphError> {
+    let run = Run { src: start, dst: 0, len: shape.iter().product() };
+    b.emit(name, Op::Rearrange(vec![vec![run]]), &[x], b.dtype(x), shape)
 }
 
 /// Source elements of a strided walk over `shape`.

@@ -52,6 +52,24 @@ impl Manifest {
     }
 }
 
+impl Manifest {
+    /// Name of the term that element `i` of the observation belongs to.
+    pub fn term_of(&self, i: usize) -> Option<&str> {
+        let o = &self.observation;
+        let by_time = o.interleave == Interleave::Time;
+        let frame: usize = o.terms.iter().map(|t| t.size).sum();
+        let mut rest = if by_time { i.checked_rem(frame)? } else { i };
+        for term in &o.terms {
+            let width = if by_time { term.size } else { term.size * term.history.length };
+            if rest < width {
+                return (i < o.size).then_some(term.name.as_str());
+            }
+            rest -= width;
+        }
+        None
+    }
+}
+
 /// Checks all terms and the size of the observation.
 pub(super) fn check(m: &Manifest) -> Result<(), ManifestError> {
     let o = &m.observation;
@@ -59,7 +77,7 @@ pub(super) fn check(m: &Manifest) -> Result<(), ManifestError> {
     let mut total = 0usize;
     for term in &o.terms {
         check_term(m, term)?;
-        total = total.saturating_add(term.size * term.history.length);
+        total = total.saturating_add(term.size.saturating_mul(term.history.length));
     }
     let differs = |t: &&Term| t.history.length != o.terms[0].history.length;
     if o.interleave == Interleave::Time

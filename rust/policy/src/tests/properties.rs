@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 use crate::testing::{Model, float, int};
 
 /// Evaluates a graph in f64, operation by operation.
-fn reference(graph: &Graph, x: &[f32]) -> Vec<f64> {
+pub(super) fn reference(graph: &Graph, x: &[f32]) -> Vec<f64> {
     let mut values: Vec<Option<Tensor>> =
         graph.values.iter().map(|v| v.constant.as_deref().cloned()).collect();
     let input = &graph.values[graph.inputs[0]];
@@ -29,7 +29,7 @@ type Layer = (usize, usize, u64);
 
 const KINDS: usize = 14;
 
-fn numbers(mut seed: u64, n: usize, scale: f32) -> Vec<f32> {
+pub(super) fn numbers(mut seed: u64, n: usize, scale: f32) -> Vec<f32> {
     let mut next = || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0

@@ -108,3 +108,19 @@ pub(crate) fn lazy() -> Bundle {
     m["carry"] = json!({ "h": { "shape": [1, 24], "init": "init" } });
     bundle(&m, &[("init.onnx", golden("lazy_init.onnx")), ("step.onnx", golden("lazy_step.onnx"))])
 }
+
+/// A recurrent policy of two layers: `gru_opset11` with the state `h`, or `lstm` with `h` and `c`.
+pub(crate) fn layers(name: &str, states: &[&str]) -> Bundle {
+    let mut m = manifest(16, 6);
+    let (mut inputs, mut outputs, mut carry) =
+        (json!({ "obs": "observation" }), json!({ "action": "action" }), json!({}));
+    for state in states {
+        let binding = format!("carry.{state}");
+        inputs[*state] = json!(binding);
+        outputs[format!("{state}_out")] = json!(binding);
+        carry[*state] = json!({ "shape": [2, 1, 12], "init": "zeros" });
+    }
+    m["functions"]["step"] = json!({ "file": "step.onnx", "batch": 1, "inputs": inputs, "outputs": outputs });
+    m["carry"] = carry;
+    bundle(&m, &[("step.onnx", golden(&format!("{name}.onnx")))])
+}

@@ -13,12 +13,14 @@ use super::{Failure, Host, Outcome, bad, in_file, open_bundle, open_robot};
 use crate::config::RunConfig;
 use crate::control::{Controller, Planner, RunError};
 use crate::device::DeviceInfo;
-use crate::observe::ObserveError;
-use crate::robot::{Robot, effective_gains, effective_limits, ticks_per_step};
+use crate::observe::frames::verify as verify_frames;
+use crate::observe::{ObserveError, Observer};
+use crate::robot::{Robot, effective_gains, effective_limits, mismatches, ticks_per_step};
 use crate::safety::MonitorError;
 use crate::state::MAX_OBJECTS;
 
-/// Prove a bundle: checksums, the recorded vectors, and with --robot whether it fits that robot.
+/// Prove a bundle: checksums, the recorded vectors, and with --robot whether it fits that robot: joints, frames, rates,
+/// limits, gains, sources, and the observations rebuilt from recorded sensors.
 ///
 /// Exit code: 0 all is well, 2 the bundle is damaged or does not fit, 3 the vectors differ.
 #[derive(clap::Args)]
@@ -41,6 +43,9 @@ pub(super) fn run(args: &Args, host: &dyn Host, out: &mut Out) -> Outcome {
     delay(bundle.manifest(), &timing, out)?;
     if let Some(name) = &args.robot {
         let robot = open_robot(name, host)?;
+        all_fits(args, bundle.manifest(), &robot)?;
+        frames(&bundle, &robot, out)
+            .map_err(|error| Failure { code: 3, ..misfit(&error, &args.bundle, &robot) })?;
         fit(&bundle, &robot, out).map_err(|error| misfit(&error, &args.bundle, &robot))?;
     }
     Ok(0)
@@ -63,6 +68,38 @@ fn parity(args: &Args, bundle: &Bundle, policy: &mut Policy, out: &mut Out) -> R
         n = report.vectors
     );
     out.say(row("parity", text));
+    Ok(())
+}
+
+/// Refuses a bundle that does not fit the robot, with everything that does not.
+fn all_fits(args: &Args, m: &Manifest, robot: &Robot) -> Result<(), Failure> {
+    let mut found: Vec<String> = mismatches(robot, m).iter().map(ToString::to_string).collect();
+    for error in Observer::unsuitable(m, robot).iter().map(ToString::to_string) {
+        if !found.contains(&error) {
+            found.push(error);
+        }
+    }
+    let on = format!("{} on {}", args.bundle.display(), robot.path.display());
+    match &found[..] {
+        [] => Ok(()),
+        [one] => Err(bad(format_args!("{on}: {one}"))),
+        all => Err(bad(format_args!("{on}: {} mismatches\n  {}", all.len(), all.join("\n  ")))),
+    }
+}
+
+/// Observations rebuilt from the recorded sensors.
+fn frames(bundle: &Bundle, robot: &Robot, out: &mut Out) -> Result<(), RunError> {
+    let text = match verify_frames(bundle, robot)? {
+        None => {
+            "none recorded: order, scale and history of the observation are as the manifest says".to_owned()
+        }
+        Some(r) => format!(
+            "{n}/{n} observations rebuilt from sensors, max |d| {:.1e}",
+            r.measured,
+            n = r.observations
+        ),
+    };
+    out.say(row("sensors", text));
     Ok(())
 }
 

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use cadenza_policy::manifest::{ActionOffset, ChunkMode, Manifest, NormalizerPlace, Numbers, Term};
-use cadenza_policy::{ActError, Bundle, LoadError, Options, Policy};
+use cadenza_policy::manifest::{
+    ActionOffset, ChunkMode, ClipStage, Interleave, Manifest, NormalizerPlace, Numbers, Term,
+};
+use cadenza_policy::{ActError, Bundle, LoadError, Options, Policy, Vectors};
 
 use super::output::Out;
 use super::text::{bytes, columns, count, number, range, row, word};
@@ -90,11 +92,20 @@ fn observation(m: &Manifest, out: &mut Out) {
     out.say(row("observation", count(m.observation.size, "number")));
     let head = ["", "source", "size", "offset", "scale", "clip", "history"].map(str::to_owned).to_vec();
     let rows = m.observation.terms.iter().map(|t| {
-        let clip = t.clip.map_or_else(|| "-".to_owned(), range);
         let (offset, scale) = (numbers(&t.offset), numbers(&t.scale));
-        vec![t.name.clone(), t.source.clone(), t.size.to_string(), offset, scale, clip, history(t)]
+        vec![t.name.clone(), t.source.clone(), t.size.to_string(), offset, scale, clip(t), history(t)]
     });
     table(std::iter::once(head).chain(rows).collect(), out);
+    let order = match m.observation.interleave {
+        Interleave::Term => "term by term, each with its history",
+        Interleave::Time => "frame by frame, each with all terms",
+    };
+    out.say(row("layout", order));
+    for t in &m.observation.terms {
+        for line in details(m, t) {
+            out.say(row("", format!("{}: {line}", t.name)));
+        }
+    }
     let n = &m.normalizer;
     let clip = n.clip.map_or_else(String::new, |c| format!(", clipped to ±{}", number(c)));
     let text = match n.place {
@@ -109,15 +120,43 @@ fn numbers(numbers: &Numbers) -> String {
         Numbers::All(x) => number(*x),
         Numbers::Each(each) => {
             let same = each.first().filter(|a| each.iter().all(|b| b == *a));
-            same.map_or_else(|| format!("{} numbers", each.len()), |x| number(*x))
+            same.map_or_else(|| "below".to_owned(), |x| number(*x))
         }
+    }
+}
+
+/// What of a term does not fit into its line: joints in another order than the bundle's, numbers that differ, settings.
+fn details(m: &Manifest, term: &Term) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(joints) = term.joints.as_ref().filter(|j| j.iter().ne(m.joints.iter().map(|j| &j.name))) {
+        lines.push(format!("joints {}", joints.join(", ")));
+    }
+    for (key, numbers_) in [("offset", &term.offset), ("scale", &term.scale)] {
+        if let (Numbers::Each(each), "below") = (numbers_, numbers(numbers_).as_str()) {
+            lines.push(format!("{key} {}", list(each.iter().map(|x| number(*x)))));
+        }
+    }
+    match serde_json::to_value(&term.params) {
+        Ok(serde_json::Value::Object(settings)) if !settings.is_empty() => {
+            lines.push(list(settings.iter().map(|(key, value)| format!("{key} {value}"))));
+        }
+        _ => {}
+    }
+    lines
+}
+
+fn clip(term: &Term) -> String {
+    match (term.clip, term.clip_stage) {
+        (None, _) => "-".into(),
+        (Some(bounds), ClipStage::AfterScale) => range(bounds),
+        (Some(bounds), ClipStage::BeforeScale) => format!("{} first", range(bounds)),
     }
 }
 
 fn history(term: &Term) -> String {
     match term.history.length {
         1 => "-".into(),
-        n => format!("{n} {}", word(term.history.order)),
+        n => format!("{n} {}, {}", word(term.history.order), word(term.history.fill)),
     }
 }
 
@@ -184,17 +223,40 @@ fn mission(bundle: &Bundle, out: &mut Out) {
     for line in bundle.specification().unwrap_or_default().lines().filter(|line| !line.trim().is_empty()) {
         out.say(format_args!("     {line}"));
     }
-    let parity = match &m.parity {
-        None => "no vectors: runs in simulation, replay and dry runs only".to_owned(),
-        Some(p) => format!(
-            "vectors from {}, tolerance {} + {}·|y|, difference at export {:.1e}",
-            p.source,
-            number(p.atol),
-            number(p.rtol),
-            p.measured
-        ),
+    parity(bundle, out);
+}
+
+/// What was recorded, by whom, and what it proves.
+fn parity(bundle: &Bundle, out: &mut Out) {
+    let Some(p) = &bundle.manifest().parity else {
+        out.say(row("parity", "no vectors: runs in simulation, replay and dry runs only"));
+        return;
     };
-    out.say(row("parity", parity));
+    let vectors = Vectors::open(bundle);
+    let shape =
+        |name: &str| vectors.as_ref().ok().and_then(|v| v.tensor(name).ok().flatten()).map(|t| t.shape);
+    let count = match shape("obs").as_deref() {
+        Some([sequences, steps, _]) => format!("{sequences} sequences of {steps} steps"),
+        _ => "vectors".to_owned(),
+    };
+    let (atol, rtol) = (number(p.atol), number(p.rtol));
+    let text = format!(
+        "{count} from {}, tolerance {atol} + {rtol}·|y|, difference at export {:.1e}",
+        p.source, p.measured
+    );
+    out.say(row("parity", text));
+    if p.source.starts_with("onnxruntime") {
+        out.say(row("", "made at import: they prove the engine, not the training code"));
+    }
+    let names = vectors.as_ref().map(Vectors::names).unwrap_or_default();
+    let mut sensors: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix("frame.")).collect();
+    sensors.sort_unstable();
+    let text = if sensors.is_empty() {
+        "none recorded".to_owned()
+    } else {
+        format!("recorded: {}", sensors.join(", "))
+    };
+    out.say(row("sensors", text));
 }
 
 fn networks(bundle: &Bundle, policy: Result<Policy, LoadError>, out: &mut Out) -> Result<(), LoadError> {
@@ -210,6 +272,23 @@ fn networks(bundle: &Bundle, policy: Result<Policy, LoadError>, out: &mut Out) -
         });
         out.say(format_args!("   {name} ({}): {ports}", function.file));
     }
+    for (name, carry) in &m.carry {
+        out.say(format_args!("   state {name} {:?}, starts with {}", carry.shape, word(carry.init)));
+    }
+    let g = &m.in_graph;
+    let inside = [
+        (g.normalize, "normaliser"),
+        (g.squash, "squash"),
+        (g.action_scale, "action scale"),
+        (g.action_offset, "action offset"),
+    ];
+    let inside = list(inside.into_iter().filter_map(|(is, what)| is.then_some(what)));
+    out.say(row("in the graph", if inside.is_empty() { "the network alone".into() } else { inside }));
+    let noise = match &m.noise {
+        None => "none allowed".to_owned(),
+        Some(noise) => word(noise),
+    };
+    out.say(row("noise", noise));
     let f = policy.footprint();
     out.say(row("operators", f.kernels.join(", ")));
     out.say(row("weights", format!("{}, {} packed", word(m.weights), bytes(f.weight_bytes))));

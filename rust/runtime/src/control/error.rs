@@ -6,6 +6,7 @@ use crate::action::ActionError;
 use crate::device::DeviceError;
 use crate::log::LogError;
 use crate::observe::ObserveError;
+use crate::observe::frames::FrameError;
 use crate::robot::RobotError;
 use crate::safety::monitors::MonitorError;
 use crate::safety::signals::SignalError;
@@ -41,6 +42,9 @@ pub enum RunError {
         /// The worst difference.
         text: String,
     },
+    /// The observation is not rebuilt from the recorded sensors.
+    #[error(transparent)]
+    Frames(#[from] FrameError),
     /// A device that moves needs a bundle that proves itself.
     #[error(
         "the bundle has no parity vectors, and '{device}' moves: only simulation, replay and dry runs go without"

@@ -18,6 +18,7 @@ use crate::config::RunConfig;
 use crate::device::{Device, Stop, TimeSource};
 use crate::log::header::{LogHeader, MonitorHeader};
 use crate::log::record::Recorder;
+use crate::observe::frames;
 use crate::robot::Robot;
 use crate::safety::{Level, Phase, Reason};
 use crate::timing::clock::{Clock, MonotonicClock, VirtualClock, next_deadline};
@@ -44,7 +45,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Checks bundle, robot, device and configuration against each other, and replays the bundle's vectors.
+    /// Checks bundle, robot, device and configuration against each other, replays the bundle's vectors and rebuilds
+    /// observations from its recorded sensors.
     ///
     /// # Errors
     /// [`RunError`] naming what does not fit. A device that moves needs a bundle whose vectors pass.
@@ -62,6 +64,7 @@ impl Prepared {
             Some(_) => Some(policy.verify(bundle)?),
             None => None,
         };
+        frames::verify(bundle, robot)?;
         device.connect()?;
         let info = device.info();
         match &parity {

@@ -5,6 +5,7 @@
 //! [`Observer::new`].
 
 mod compile;
+pub mod frames;
 mod source;
 
 use cadenza_policy::ManifestError;
@@ -186,6 +187,30 @@ impl Observer {
             places: vec![None; objects.len()],
             objects,
         })
+    }
+
+    /// Everything that keeps the observation of a bundle from being computed on a robot, term by term: what
+    /// [`new`](Self::new) refuses, and sensors of the base on a robot whose robot.toml has no `[imu]`.
+    pub fn unsuitable(manifest: &Manifest, robot: &Robot) -> Vec<ObserveError> {
+        let mut found = Vec::new();
+        for term in &manifest.observation.terms {
+            let mut one = manifest.clone();
+            one.observation.terms = vec![term.clone()];
+            one.observation.size = term.size * term.history.length;
+            let refused = Self::new(&one, robot).err();
+            let inertial = ["gyro", "accelerometer", "projected_gravity", "base_quat", "base_lin_vel"]
+                .contains(&&*term.source);
+            let blind = (inertial && robot.imu.is_none()).then(|| ObserveError::BadTerm {
+                term: term.name.clone(),
+                what: format!("the source {} needs an IMU; robot.toml has no [imu]", term.source),
+            });
+            for error in refused.into_iter().chain(blind) {
+                if !found.contains(&error) {
+                    found.push(error);
+                }
+            }
+        }
+        found
     }
 
     /// Tells which objects the device reports, in the order of `State::objects`. Until then, terms that need an object

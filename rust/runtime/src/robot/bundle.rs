@@ -1,6 +1,6 @@
 //! A bundle's manifest held against the robot: joints, rates, frames, limits, gains.
 
-use cadenza_policy::manifest::Manifest;
+use cadenza_policy::manifest::{Joint, Manifest};
 
 use super::{JointMap, Limits, Robot, RobotError};
 
@@ -42,27 +42,42 @@ pub struct GainCap {
 /// Whether a bundle may act on a robot at all.
 ///
 /// # Errors
-/// A joint or a frame that the robot lacks, another control period, a policy step that is no whole number of periods.
+/// The first of [`mismatches`].
 pub fn check_bundle(robot: &Robot, manifest: &Manifest) -> Result<(), RobotError> {
-    joints(robot, manifest)?;
-    JointMap::new(robot, &manifest.action.joints)?;
+    mismatches(robot, manifest).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Everything in which a bundle does not fit a robot: joints and frames that the robot lacks, another control period, a
+/// policy step that is no whole number of periods, limits that have nothing in common with the robot's, gains that
+/// are none.
+pub fn mismatches(robot: &Robot, manifest: &Manifest) -> Vec<RobotError> {
+    let mut found = Vec::new();
+    let mut note = |error: RobotError| {
+        if !found.contains(&error) {
+            found.push(error);
+        }
+    };
+    let chains = manifest.frames.iter().flat_map(|f| &f.chain).filter_map(|link| link.joint.as_ref());
+    let names = manifest.joints.iter().map(|j| &j.name).chain(&manifest.action.joints).chain(chains);
+    names.filter_map(|name| JointMap::new(robot, &[name]).err()).for_each(&mut note);
     let (bundle, own) = (manifest.rates.control_dt, robot.control_dt());
     let same = (bundle - own).abs() <= 1e-9 * own;
     if !same {
-        return Err(RobotError::ControlPeriod { bundle, robot: own });
+        note(RobotError::ControlPeriod { bundle, robot: own });
     }
-    ticks_per_step(manifest)?;
-    for frame in &manifest.frames {
-        if !robot.frames.iter().any(|f| f.name == frame.name) {
-            return Err(RobotError::MissingFrame {
-                name: frame.name.clone(),
-                known: robot.frames.iter().map(|f| f.name.clone()).collect(),
-            });
-        }
-        let moved: Vec<&String> = frame.chain.iter().filter_map(|l| l.joint.as_ref()).collect();
-        JointMap::new(robot, &moved)?;
+    ticks_per_step(manifest).err().into_iter().for_each(&mut note);
+    for frame in manifest.frames.iter().filter(|f| robot.frames.iter().all(|own| own.name != f.name)) {
+        let known = robot.frames.iter().map(|f| f.name.clone()).collect();
+        note(RobotError::MissingFrame { name: frame.name.clone(), known });
     }
-    Ok(())
+    for joint in &manifest.joints {
+        let Some(i) = robot.joint_index(&joint.name) else { continue };
+        let mut limits = robot.joints[i].limits;
+        tighten(&mut limits, joint, &mut Vec::new()).err().into_iter().for_each(&mut note);
+        let gains = [("kp", joint.kp), ("kd", joint.kd)];
+        gains.into_iter().filter_map(|(key, x)| gain(joint, key, x).err()).for_each(&mut note);
+    }
+    found
 }
 
 /// Control periods in a policy step.
@@ -92,41 +107,51 @@ pub fn effective_limits(
     let mut limits: Vec<Limits> = robot.joints.iter().map(|j| j.limits).collect();
     let mut looser = Vec::new();
     for (joint, &i) in manifest.joints.iter().zip(map.places()) {
-        let mut note =
-            |key, bundle, robot| looser.push(Looser { joint: joint.name.clone(), key, bundle, robot });
-        let own = &mut limits[i];
-        let empty =
-            |key, robot, bundle| RobotError::EmptyLimits { joint: joint.name.clone(), key, robot, bundle };
-        if let Some([lo, hi]) = joint.position {
-            if lo < own.position[0] {
-                note("position", lo, own.position[0]);
-            }
-            if hi > own.position[1] {
-                note("position", hi, own.position[1]);
-            }
-            let both = [lo.max(own.position[0]), hi.min(own.position[1])];
-            if !(lo < hi && both[0] < both[1]) {
-                return Err(empty("position", own.position, [lo, hi]));
-            }
-            own.position = both;
-        }
-        let bounds = [
-            ("velocity", joint.velocity_max, &mut own.velocity),
-            ("effort", joint.effort_max, &mut own.effort),
-        ];
-        for (key, bundle, own) in bounds {
-            let Some(bundle) = bundle else { continue };
-            let positive = bundle > 0.0;
-            if !positive {
-                return Err(empty(key, [-*own, *own], [-bundle, bundle]));
-            }
-            if bundle > *own {
-                note(key, bundle, *own);
-            }
-            *own = own.min(bundle);
-        }
+        tighten(&mut limits[i], joint, &mut looser)?;
     }
     Ok((limits, looser))
+}
+
+/// Tightens a robot's limits to those of a bundle's joint, noting where the bundle is the looser one.
+fn tighten(own: &mut Limits, joint: &Joint, looser: &mut Vec<Looser>) -> Result<(), RobotError> {
+    let mut note = |key, bundle, robot| looser.push(Looser { joint: joint.name.clone(), key, bundle, robot });
+    let empty =
+        |key, robot, bundle| RobotError::EmptyLimits { joint: joint.name.clone(), key, robot, bundle };
+    if let Some([lo, hi]) = joint.position {
+        if lo < own.position[0] {
+            note("position", lo, own.position[0]);
+        }
+        if hi > own.position[1] {
+            note("position", hi, own.position[1]);
+        }
+        let both = [lo.max(own.position[0]), hi.min(own.position[1])];
+        if !(lo < hi && both[0] < both[1]) {
+            return Err(empty("position", own.position, [lo, hi]));
+        }
+        own.position = both;
+    }
+    let bounds =
+        [("velocity", joint.velocity_max, &mut own.velocity), ("effort", joint.effort_max, &mut own.effort)];
+    for (key, bundle, own) in bounds {
+        let Some(bundle) = bundle else { continue };
+        let positive = bundle > 0.0;
+        if !positive {
+            return Err(empty(key, [-*own, *own], [-bundle, bundle]));
+        }
+        if bundle > *own {
+            note(key, bundle, *own);
+        }
+        *own = own.min(bundle);
+    }
+    Ok(())
+}
+
+/// A gain that is one.
+fn gain(joint: &Joint, key: &'static str, value: f64) -> Result<f64, RobotError> {
+    if value >= 0.0 && value.is_finite() {
+        return Ok(value);
+    }
+    Err(RobotError::BadGain { joint: joint.name.clone(), key, value })
 }
 
 /// The bundle's gains under the robot's caps, robot order, and where a cap bit. A joint that the bundle does not know
@@ -142,9 +167,7 @@ pub fn effective_gains(robot: &Robot, manifest: &Manifest) -> Result<(Vec<Gain>,
     for (joint, &i) in manifest.joints.iter().zip(map.places()) {
         let own = &mut gains[i];
         for (key, bundle, own) in [("kp", joint.kp, &mut own.kp), ("kd", joint.kd, &mut own.kd)] {
-            if !(bundle >= 0.0 && bundle.is_finite()) {
-                return Err(RobotError::BadGain { joint: joint.name.clone(), key, value: bundle });
-            }
+            gain(joint, key, bundle)?;
             if bundle > *own {
                 caps.push(GainCap { joint: joint.name.clone(), key, bundle, cap: *own });
             }

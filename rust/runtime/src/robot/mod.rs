@@ -12,7 +12,9 @@ mod raw;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use bundle::{Gain, GainCap, Looser, check_bundle, effective_gains, effective_limits, ticks_per_step};
+pub use bundle::{
+    Gain, GainCap, Looser, check_bundle, effective_gains, effective_limits, mismatches, ticks_per_step,
+};
 pub use error::{Place, RobotError};
 pub use joint_map::JointMap;
 

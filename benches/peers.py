@@ -1,0 +1,47 @@
+"""Other people's packages, each in an environment of its own under the user's cache, made on demand.
+
+They pin what we do not (onnxruntime, antlr), and their licences are theirs: they run in their own processes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# Package → its version, and what else its environment needs. pip's own settings (PIP_FIND_LINKS for a CPU
+# build of torch) apply.
+PEERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "kinfer": ("0.6.1", ()),
+    "rtamt": ("0.4.10", ("antlr4-python3-runtime==4.7",)),
+    "mstlo-python": ("0.2.2", ("numpy",)),
+    "stlcgpp": ("0.0.2", ("torch==2.13.0", "numpy")),
+}
+
+
+def named(name: str) -> str:
+    """The peer with its version, for tables."""
+    return f"{name} {PEERS[name][0]}"
+
+
+def environment(name: str) -> Path:
+    """The interpreter of an environment with the peer, made when it is missing.
+
+    Raises:
+        RuntimeError: it cannot be made; the text is pip's last line.
+    """
+    version, others = PEERS[name]
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cadenza" / f"{name}-{version}"
+    python = cache / "bin" / "python"
+    if not (cache / "ready").exists():
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", str(cache)],
+            [str(python), "-m", "pip", "install", "--quiet", f"{name}=={version}", *others],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                last = (done.stderr or done.stdout).strip().splitlines()[-1]
+                raise RuntimeError(f"not installed: {name}: {last}")
+        (cache / "ready").touch()
+    return python
