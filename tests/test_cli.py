@@ -186,9 +186,9 @@ def test_train_resume_eval_export(cadenza, tmp_path):
     assert result["steps"] == 2400 and result["episodes"] == 4
     cadenza("eval", "runs/a", "--episodes", 0, code=2)
     done = cadenza("export", "runs/a", "-o", "a.cadenza", "--onnx", "a.onnx")
-    assert "parity 128 vectors" in done.stdout
+    assert "parity 160 vectors" in done.stdout
     assert (tmp_path / "a.onnx").stat().st_size > 1000
-    assert "128/128" in cadenza("check", "a.cadenza", "--robot", "arm6").stdout
+    assert "160/160" in cadenza("check", "a.cadenza", "--robot", "arm6").stdout
 
 
 def test_a_second_training_does_not_overwrite_the_first(cadenza, reach_run):
@@ -222,7 +222,7 @@ def test_inspect(cadenza, reach_bundle):
 
 def test_check(cadenza, reach_bundle, tmp_path):
     out = cadenza("check", reach_bundle, "--robot", "arm6").stdout
-    for word in ("128/128", "matched by name 7/7", "workspace"):
+    for word in ("160/160", "matched by name 7/7", "workspace"):
         assert word in out
     assert "did you mean 'arm6'" in cadenza("check", reach_bundle, "--robot", "arm", code=2).stderr
     bent = bytearray(reach_bundle.read_bytes())
@@ -234,7 +234,7 @@ def test_check(cadenza, reach_bundle, tmp_path):
 def test_run_on_the_simulator(log):
     path, out = log
     assert path.stat().st_size > 100_000
-    for word in ("device sim", "virtual clock", "parity 128 vectors", "workspace", "finished"):
+    for word in ("device sim", "virtual clock", "parity 160 vectors", "workspace", "finished"):
         assert word in out, word
 
 

@@ -97,8 +97,8 @@ def export(
         provenance: replaces what is found out by itself.
 
     Raises:
-        ExportError: the network is ill-conditioned, its shapes or bindings disagree with the manifest, or 8-bit
-            weights change an action too much.
+        ExportError: the network is ill-conditioned, its shapes or bindings disagree with the manifest, or
+            8-bit weights change an action too much.
         _native.BundleError: the manifest or the graph is refused; the text names key and value.
     """
     path, io, parity = Path(path), io or PolicyIO(), parity or ParityConfig()
@@ -289,8 +289,8 @@ def _quantization_error(
     """Largest change of an action by 8-bit weights over all vectors, graph units.
 
     Raises:
-        ExportError: it exceeds `limit` times the action's half-range: that of `raw_clip`, 1 behind a squash, or
-            else what the vectors cover.
+        ExportError: it exceeds `limit` times the action's half-range: that of `raw_clip`, 1 behind a squash,
+            or else what the vectors cover.
     """
     joints = plain.expected.shape[-1]
     error = recorder.play(step, init, previous=plain.previous).difference(plain)[:joints]
@@ -304,8 +304,8 @@ def _quantization_error(
     if error[worst] > limit * half[worst]:
         name = recorder.manifest["action"]["joints"][worst]
         raise ExportError(
-            f"int8 changes the action of {name!r} by {error[worst]:.3g}, more than {limit:.1%} of its half-range "
-            f"{half[worst]:.3g}; export f32, or give a larger quantization_limit"
+            f"int8 changes the action of {name!r} by {error[worst]:.3g}, more than {limit:.1%} of its "
+            f"half-range {half[worst]:.3g}; export f32, or give a larger quantization_limit"
         )
     return float(error.max())
 
