@@ -79,7 +79,8 @@ impl Rig {
         let config = RunConfig::default();
         let manifest = bundle.manifest();
         let (spec, info) = (bundle.specification(), inner.info().clone());
-        let controller = Controller::new(manifest, spec, &robot, &info, Planner::inline(Box::new(policy)), &config);
+        let controller =
+            Controller::new(manifest, spec, &robot, &info, Planner::inline(Box::new(policy)), &config);
         let mut controller = controller.map_err(|e| text(&e))?;
         controller.warm_up(100);
         let log = match record {

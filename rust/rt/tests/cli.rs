@@ -286,7 +286,8 @@ fn a_changed_command_is_found_with_tick_joint_and_both_values() {
         recorder.push(Entry::Request { tick: request.tick, request: request.request });
     }
     for chunk in log.chunks().map(|c| c.unwrap().value) {
-        recorder.push(Entry::Chunk { tick: chunk.tick, id: chunk.id, values: &chunk.values });
+        let (id, step, prefix) = (chunk.id, chunk.step, chunk.prefix);
+        recorder.push(Entry::Chunk { tick: chunk.tick, id, step, prefix, values: &chunk.values });
     }
     for (state, command) in log.states().zip(log.commands()) {
         let mut command = command.unwrap().value;

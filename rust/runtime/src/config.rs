@@ -91,9 +91,11 @@ impl RunConfig {
             None if self.virtual_clock => {
                 bad("seconds", "none".into(), "a length: the virtual clock does not wait")
             }
-            _ if self.inject.is_some() && !self.virtual_clock => {
-                bad("inject", self.inject.map_or_else(String::new, |i| i.to_string()), "a run on the virtual clock")
-            }
+            _ if self.inject.is_some() && !self.virtual_clock => bad(
+                "inject",
+                self.inject.map_or_else(String::new, |i| i.to_string()),
+                "a run on the virtual clock",
+            ),
             _ if self.mode == PolicyMode::Async && self.virtual_clock => {
                 bad("mode", "async".into(), "inline or auto on the virtual clock, with inject for delays")
             }

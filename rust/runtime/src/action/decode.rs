@@ -98,7 +98,7 @@ impl Units {
             };
             for (key, value) in [("scale", scale), ("offset", offset)] {
                 if !value.is_finite() {
-                    return Err(bad(format!("action.{key}.{joint}"), &value.to_string(), "a finite number"));
+                    return Err(bad(format!("action.{key}.{joint}"), value, "a finite number"));
                 }
             }
             units.scale.push(scale);
@@ -155,7 +155,7 @@ impl Decoder {
         let leash = match action.leash {
             Some(leash) if leash > 0.0 => leash,
             None if !increment => f64::INFINITY,
-            other => return Err(bad("action.leash", &format!("{other:?}"), "a distance above 0")),
+            other => return Err(bad("action.leash", format!("{other:?}"), "a distance above 0")),
         };
         let rows = match chunk.mode {
             ChunkMode::Open => chunk.horizon,
@@ -163,7 +163,7 @@ impl Decoder {
         };
         if !(1..=4096).contains(&rows) || chunk.past > 4096 {
             let value = format!("{rows} rows after {}", chunk.past);
-            return Err(bad("chunk.horizon", &value, "1 to 4096 rows after at most 4096"));
+            return Err(bad("chunk.horizon", value, "1 to 4096 rows after at most 4096"));
         }
         if chunk.execute == 0 {
             return Err(bad("chunk.execute", "0", "at least 1"));

@@ -311,6 +311,8 @@ impl Sequence {
                 admitted?;
             }
             self.held[..n].copy_from_slice(&chunk.values[(chunk.rows - 1) * n..]);
+            // The policy has spoken: the hold time begins anew.
+            self.idle_since = None;
             self.newest = Some((chunk.obs_tick, chunk.id));
             return Ok(Accepted { expired: chunk.rows, mismatch: None });
         }
@@ -343,10 +345,9 @@ impl Sequence {
                 Seam::Ensemble(k) if planned && !idle => mean_weight(k, self.count[slot]),
                 _ => 1.0,
             };
-            for joint in 0..n {
-                let value = &mut self.values[slot * n + joint];
-                let (old, new) =
-                    (if planned { *value } else { beyond[joint] }, chunk.values[row * n + joint]);
+            let rows = self.values[slot * n..(slot + 1) * n].iter_mut().zip(&chunk.values[row * n..]);
+            for (joint, ((value, &new), &beyond)) in rows.zip(&beyond).enumerate() {
+                let old = if planned { *value } else { beyond };
                 let step = difference(self.angle >> joint & 1 == 1, old, new);
                 let position = (tick.max(open) - open) as usize;
                 let part = if position < fade { (position + 1) as f64 / (fade + 1) as f64 } else { merge };

@@ -154,7 +154,7 @@ fn build(bundle: &Bundle, robot: &Robot) -> Result<(Vec<String>, Vec<String>), R
     let (m, specification) = (bundle.manifest(), bundle.specification());
     let mut info = DeviceInfo { name: "check", moves: false, objects: Vec::new() };
     loop {
-        let planner = Planner::recorded([]);
+        let planner = Planner::recorded([], false);
         let error = match Controller::new(m, specification, robot, &info, planner, &RunConfig::default()) {
             Ok(controller) => {
                 return Ok((info.objects, controller.monitor_names().map(str::to_owned).collect()));

@@ -217,8 +217,9 @@ fn on_recorded_states(args: &Args, bundle: &Bundle, robot: &Robot, path: &Path, 
     let log = open_log(path)?;
     replay::damage(&log, out);
     let policy = Policy::load(bundle, &Options::default()).map_err(in_file(&args.bundle))?;
-    let report = replay_on(&log, robot, bundle.manifest(), bundle.specification(), Planner::inline(Box::new(policy)))
-        .map_err(|error| misfit(&error, &args.bundle, robot))?;
+    let report =
+        replay_on(&log, robot, bundle.manifest(), bundle.specification(), Planner::inline(Box::new(policy)))
+            .map_err(|error| misfit(&error, &args.bundle, robot))?;
     replay::verdict(&log, path, &report, out)
 }
 

@@ -46,7 +46,9 @@ impl Latency {
                 let (lo, hi) = (lo.seconds(period), hi.seconds(period));
                 Some(ticks(lo + (hi - lo) * random))
             }
-            Self::Pareto(scale, shape) => Some(ticks(scale.seconds(period) * (1.0 - random).powf(-1.0 / shape))),
+            Self::Pareto(scale, shape) => {
+                Some(ticks(scale.seconds(period) * (1.0 - random).powf(-1.0 / shape)))
+            }
             Self::Drop(share) => (random >= share).then_some(0),
         }
     }
@@ -155,10 +157,26 @@ mod tests {
             assert_eq!(text.parse::<Latency>().unwrap().to_string(), text);
         }
         for text in [
-            "", "30ms", "const", "const:30", "const:-1ms", "const:nanms", "const:90000ms", "uniform:10ms", "uniform:9ms..1ms",
-            "uniform:1ms..9ticks", "pareto:20ms", "pareto:20ms,0", "drop:1.5", "drop:x", "normal:3ms",
+            "",
+            "30ms",
+            "const",
+            "const:30",
+            "const:-1ms",
+            "const:nanms",
+            "const:90000ms",
+            "uniform:10ms",
+            "uniform:9ms..1ms",
+            "uniform:1ms..9ticks",
+            "pareto:20ms",
+            "pareto:20ms,0",
+            "drop:1.5",
+            "drop:x",
+            "normal:3ms",
         ] {
-            assert!(text.parse::<Latency>().unwrap_err().to_string().contains(&format!("{text:?}")), "{text}");
+            assert!(
+                text.parse::<Latency>().unwrap_err().to_string().contains(&format!("{text:?}")),
+                "{text}"
+            );
         }
     }
 

@@ -93,7 +93,11 @@ impl Prepared {
             bundle_sha256: bundle.id().iter().map(|b| format!("{b:02x}")).collect(),
             manifest_json: manifest.to_json(),
             spec_stl: bundle.specification().unwrap_or_default().into(),
-            ..LogHeader::new(robot, config, &RtReport::default())
+            ..LogHeader::new(
+                robot,
+                &RunConfig { mode: placement.mode(), ..config.clone() },
+                &RtReport::default(),
+            )
         };
         Ok(Self {
             controller,

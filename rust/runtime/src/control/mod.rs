@@ -24,8 +24,8 @@ mod watch;
 mod worker;
 
 pub use error::RunError;
-pub use lifecycle::{Busy, Handle, Prepared};
 pub use inject::{Latency, NotALatency, Span};
+pub use lifecycle::{Busy, Handle, Prepared};
 pub use placement::Placement;
 pub use planner::{Answer, Planner};
 pub use policy::{Ask, PolicyError, PolicySource};

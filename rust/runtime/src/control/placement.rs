@@ -38,6 +38,16 @@ enum Place {
     Delayed(String),
 }
 
+impl Placement {
+    /// The mode that a log of this run says, so that a replay knows whether answers may be late.
+    pub(super) fn mode(&self) -> PolicyMode {
+        match self.place {
+            Place::Thread => PolicyMode::Async,
+            Place::Inline | Place::Delayed(_) => PolicyMode::Inline,
+        }
+    }
+}
+
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
@@ -65,11 +75,15 @@ pub(super) fn place(
     let inline = |policy, slowest| (Planner::inline(policy), Placement { place: Place::Inline, slowest });
     if let Some(latency) = config.inject {
         let place = Place::Delayed(latency.to_string());
-        return Ok((Planner::delayed(policy, latency, robot.control_dt()), Placement { place, slowest: None }));
+        return Ok((
+            Planner::delayed(policy, latency, robot.control_dt()),
+            Placement { place, slowest: None },
+        ));
     }
     // On the virtual clock time stands still while the policy computes. A sequence that is decoded step by step is asked at
     // every step for its next action: it belongs where the steps are.
-    let here = config.mode == PolicyMode::Inline || config.virtual_clock || manifest.chunk.mode == ChunkMode::Lazy;
+    let here =
+        config.mode == PolicyMode::Inline || config.virtual_clock || manifest.chunk.mode == ChunkMode::Lazy;
     if here {
         return Ok(inline(policy, None));
     }

@@ -56,8 +56,8 @@ enum Way {
     Delayed(Delayed),
     /// On a thread of its own.
     Threaded(Worker),
-    /// From a log, at the ticks at which they came.
-    Recorded(VecDeque<(u64, Answer)>),
+    /// From a log, at the ticks at which they came. If the run answered at once, a question without an answer is late.
+    Recorded { answers: VecDeque<(u64, Answer)>, late: bool },
 }
 
 struct Delayed {
@@ -87,9 +87,10 @@ impl Planner {
         Self::new(Way::Threaded(Worker::new(policy, every)))
     }
 
-    /// Answers of a log with the control ticks at which they came, in order.
-    pub fn recorded(answers: impl IntoIterator<Item = (u64, Answer)>) -> Self {
-        Self::new(Way::Recorded(answers.into_iter().collect()))
+    /// Answers of a log with the control ticks at which they came, in order; `late` when they might come later than their
+    /// questions.
+    pub fn recorded(answers: impl IntoIterator<Item = (u64, Answer)>, late: bool) -> Self {
+        Self::new(Way::Recorded { answers: answers.into_iter().collect(), late })
     }
 
     fn new(way: Way) -> Self {
@@ -104,13 +105,17 @@ impl Planner {
                 delayed.free.extend((0..UNDER_WAY).map(|_| Answer::empty(answer)));
             }
             Way::Threaded(worker) => worker.start(observation, actions, answer),
-            Way::Inline { .. } | Way::Recorded(_) => {}
+            Way::Inline { .. } | Way::Recorded { .. } => {}
         }
     }
 
     /// Whether an answer may come later than its question.
     pub fn is_late(&self) -> bool {
-        !matches!(self.way, Way::Inline { .. })
+        match self.way {
+            Way::Inline { .. } => false,
+            Way::Recorded { late, .. } => late,
+            Way::Delayed(_) | Way::Threaded(_) => true,
+        }
     }
 
     /// A new episode.
@@ -126,7 +131,7 @@ impl Planner {
                 delayed.free.extend(delayed.waiting.drain(..).map(|(_, answer)| answer));
             }
             // It sees the new epoch with the next question.
-            Way::Threaded(_) | Way::Recorded(_) => {}
+            Way::Threaded(_) | Way::Recorded { .. } => {}
         }
     }
 
@@ -143,7 +148,14 @@ impl Planner {
                 worker.ask(ask, epoch, step);
                 false
             }
-            Way::Recorded(_) => false,
+            Way::Recorded { answers, late } => {
+                let told = answers.iter().take_while(|(t, _)| *t <= ask.tick).any(|(t, _)| *t == ask.tick);
+                if !*late && !told {
+                    let outcome = Err(PolicyError::Late);
+                    answers.push_front((ask.tick, Answer { epoch, step, outcome, ..Answer::empty(0) }));
+                }
+                false
+            }
         }
     }
 
@@ -153,7 +165,7 @@ impl Planner {
             Way::Inline { ready, .. } => std::mem::take(ready),
             Way::Delayed(delayed) => delayed.take(tick, &mut self.answer),
             Way::Threaded(worker) => return worker.take(),
-            Way::Recorded(answers) => {
+            Way::Recorded { answers, .. } => {
                 while answers.front().is_some_and(|(t, _)| *t < tick) {
                     answers.pop_front();
                 }
@@ -195,9 +207,8 @@ impl Delayed {
     fn ask(&mut self, ask: &Ask<'_>, epoch: u32, step: u64) -> bool {
         self.asked += 1;
         // As a thread that is still busy, a full queue loses the question.
-        let (Some(late), Some(mut answer)) = (self.latency.ticks(self.asked, self.period), self.free.pop()) else {
-            return false;
-        };
+        let Some(late) = self.latency.ticks(self.asked, self.period) else { return false };
+        let Some(mut answer) = self.free.pop() else { return false };
         answer.fill(self.policy.as_mut(), ask, epoch, step);
         self.waiting.push((ask.tick + late, answer));
         true
@@ -295,7 +306,7 @@ mod tests {
     fn the_forecast_is_the_largest_recent_delay_without_the_cold_start() {
         let mut planner = Planner::inline(Box::new(Echo));
         assert_eq!(planner.forecast(), 0);
-        [9, 9, 9, 9, 9].map(|d| planner.delay(d));
+        (0..5).for_each(|_| planner.delay(9));
         assert_eq!(planner.forecast(), 0);
         planner.delay(3);
         (0..31).for_each(|_| planner.delay(1));

@@ -11,7 +11,7 @@ use super::planner::{Answer, Planner};
 use super::policy::{PolicyError, PolicySource};
 use super::request::Inbox;
 use super::tick::{Controller, Due};
-use crate::config::RunConfig;
+use crate::config::{PolicyMode, RunConfig};
 use crate::device::replay::{Difference, ReplayDevice};
 use crate::device::{Device, DeviceFault, Freshness, TimeSource};
 use crate::log::read::Logged;
@@ -42,7 +42,10 @@ pub fn replay(log: &Log, policy: Option<Box<dyn PolicySource>>) -> Result<Replay
     let specification = (!header.spec_stl.is_empty()).then_some(header.spec_stl.as_str());
     let planner = match policy {
         Some(policy) => planner(policy, &header.run, robot.control_dt()),
-        None => Planner::recorded(answers(log)?),
+        None => {
+            let late = header.run.inject.is_some() || header.run.mode == PolicyMode::Async;
+            Planner::recorded(answers(log)?, late)
+        }
     };
     replay_on(log, &robot, &manifest, specification, planner)
 }

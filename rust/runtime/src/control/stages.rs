@@ -86,7 +86,9 @@ impl Controller {
 
     /// The row of the newest answer that was played in the step before this one is the network's previous action.
     fn feed_back(&mut self, step: u64) {
-        let Some(row) = self.raw_step.and_then(|first| (step.checked_sub(1)?).checked_sub(first)) else { return };
+        let Some(row) = self.raw_step.and_then(|first| (step.checked_sub(1)?).checked_sub(first)) else {
+            return;
+        };
         let from = (self.past + row as usize) * self.actions;
         if let Some(row) = self.raw.get(from..from + self.actions) {
             self.feedback.action[..self.actions].copy_from_slice(row);

@@ -314,7 +314,9 @@ fn trigger(manifest: &Manifest, config: &RunConfig) -> Result<Trigger, RunError>
         (ChunkMode::Open, Trigger::Remaining(n)) if n >= chunk.horizon as u64 => {
             refuse("fewer steps than chunk.horizon")
         }
-        (ChunkMode::Lazy, Trigger::Remaining(_)) => refuse("every:STEPS for a sequence that is decoded step by step"),
+        (ChunkMode::Lazy, Trigger::Remaining(_)) => {
+            refuse("every:STEPS for a sequence that is decoded step by step")
+        }
         _ => Ok(trigger),
     }
 }

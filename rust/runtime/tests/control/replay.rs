@@ -149,7 +149,13 @@ fn tampered(log: &Log, path: &Path, change: impl Fn(&mut cadenza_runtime::state:
             copy.push(Entry::Request { tick: r.tick, request: r.request });
         }
         while let Some(c) = chunks.next_if(|c| c.tick <= state.tick) {
-            copy.push(Entry::Chunk { tick: c.tick, id: c.id, step: c.step, prefix: c.prefix, values: &c.values });
+            copy.push(Entry::Chunk {
+                tick: c.tick,
+                id: c.id,
+                step: c.step,
+                prefix: c.prefix,
+                values: &c.values,
+            });
         }
         copy.push(Entry::State(&state));
         if let Some(mut command) = commands.next_if(|c| c.tick <= state.tick) {
