@@ -35,7 +35,7 @@ def swing(seconds: float = 3.0) -> tuple[float, dict[str, np.ndarray]]:
 
 def draw(path: Path, dt: float, signals: dict[str, np.ndarray], rho: dict[str, np.ndarray]) -> None:
     """Signals above, robustness below, over the same time."""
-    matplotlib.use("svg")
+    matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
     figure, rows = plt.subplots(len(signals) + 1, sharex=True, figsize=(8, 6), layout="constrained")
@@ -47,18 +47,19 @@ def draw(path: Path, dt: float, signals: dict[str, np.ndarray], rho: dict[str, n
     rows[-1].axhline(0.0, color="black", linewidth=0.5)
     rows[-1].set(xlabel="s", ylabel="robustness")
     rows[-1].legend()
-    figure.savefig(path)
+    figure.savefig(path, dpi=80)
 
 
 def main(folder: Path) -> None:
     dt, signals = swing()
     table = np.column_stack(list(signals.values()))
     np.savetxt(folder / "swing.csv", table, delimiter=",", header=",".join(signals), comments="")
+    (folder / "rules.stl").write_text(RULES)
     rho = {}
-    for name, rule in stl.parse_properties(RULES, signals=list(signals), dt=dt).items():
+    for name, rule in stl.parse_file(folder / "rules.stl", list(signals), dt=dt).items():
         rho[name] = stl.robustness_trace(rule, table)
-        print(f"{name}: {rho[name][0]:.3f}; {stl.explain(rule, table)}")
-    draw(folder / "swing.svg", dt, signals, rho)
+        print(f"{name}: {rho[name][0]:.3f}; {stl.explain(rule, table)[0]}")
+    draw(folder / "swing.png", dt, signals, rho)
 
 
 if __name__ == "__main__":

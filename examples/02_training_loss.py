@@ -1,7 +1,7 @@
 """Robustness as a loss: bend a path until it keeps a rule.
 
-The path of a point, 41 positions in the plane, has to visit the goal, avoid the pillar and keep its steps short.
-Gradient descent on the smooth robustness, sharper and sharper; the exact robustness has the last word.
+The path of a point, 41 positions in the plane, has to stay at the goal, avoid the pillar and keep its steps
+short. Gradient ascent on the smooth robustness, sharper and sharper; the exact robustness has the last word.
 """
 
 import torch

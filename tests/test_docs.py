@@ -3,9 +3,12 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cadenza import stl
@@ -16,7 +19,7 @@ from cadenza.tasks.reach import ReachArm6
 ROOT = Path(__file__).parents[1]
 RUST = ROOT / "rust"
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "python/cadenza/robots").glob("**/*.md")]
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "python/cadenza/robots").glob("**/*.md")]
 )
 
 
@@ -155,19 +158,76 @@ def test_links_and_paths_lead_somewhere(path):
 
 
 def test_the_site_lists_every_page():
-    pages = re.findall(r"^  - .+: ([\w-]+\.md)$", read("mkdocs.yml"), re.MULTILINE)
-    assert sorted(pages) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
+    pages = re.findall(r"^ +- .+: ([\w/-]+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    docs = ROOT / "docs"
+    here = (p.relative_to(docs) for p in docs.rglob("*.md") if p.parent.name != "results")
+    assert sorted(pages) == sorted(map(str, here))
 
 
-def test_formulas_of_the_stl_page_parse_and_its_error_is_the_parser_s():
-    page = read("docs/stl.md")
-    formulas, error = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+def test_formulas_of_the_stl_pages_parse_and_the_error_is_the_parser_s(tmp_path):
+    (formulas,) = re.findall(r"```text\n(.*?)```", read("docs/stl/index.md"), re.DOTALL)
     for line in formulas.splitlines():
         stl.parse(re.split(r" {3,}", line)[0], dt=0.01)
+    (error,) = re.findall(r"```text\n(.*?)```", read("docs/stl/grammar.md"), re.DOTALL)
     text = error.splitlines()[1].strip()
-    with pytest.raises(stl.StlError) as refused:
+    with pytest.raises(stl.ParseError) as refused:
         stl.parse(text, dt=0.02)
     assert str(refused.value).strip() == error.strip()
+    (tmp_path / "page.stl").write_text(
+        re.search(r"```stl\n(.*?)```", read("docs/stl/grammar.md"), re.DOTALL)[1]
+    )
+    assert list(stl.parse_file(tmp_path / "page.stl", dt=0.01)) == ["keep_distance", "stop"]
+
+
+def test_every_word_of_the_stl_grammar_is_read():
+    binary = {"U", "Ui", "S", "Si", "R", "W", "and", "->", "<->"}
+    for word, others in table(read("docs/stl/grammar.md"), "| word |"):
+        (word,) = names(word)
+        for spelling in (word, *names(others)):
+            text = f"x > 0 {spelling} y > 0" if word in binary else f"{spelling} (x > 0)"
+            assert str(stl.parse(text)) == str(stl.parse(text.replace(spelling, word, 1))), spelling
+    assert str(stl.parse("x > 0 | y > 0 || x < 3")) == str(stl.parse("x > 0 or y > 0 or x < 3"))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("G[0,1](x > 0", "Syntax"),
+        ("G[0,1] x", "Type"),
+        ("gpa > 0", "UnknownSignal"),
+        ("G[5,2] x > 0", "BadBound"),
+        ("G[-1,2] x > 0", "BadBound"),
+        ("G[0,1.5] x > 0", "BadBound"),
+        ("G[0,2s] x > 0", "NeedsDt"),
+    ],
+)
+def test_what_the_stl_grammar_says_is_refused(text, kind):
+    with pytest.raises(stl.ParseError) as refused:
+        stl.parse(text, signals=["x", "gap"])
+    assert refused.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    "code", re.findall(r"^```py\n(.*?)^```$", read("docs/stl/index.md"), re.DOTALL | re.M)
+)
+def test_the_code_of_the_stl_page_runs(code):
+    exec(code, {"trace": np.ones((300, 2))})
+
+
+@pytest.mark.parametrize("name", ["01_log_check", "02_training_loss", "03_live_monitor", "04_decomposition"])
+def test_the_examples_print_what_their_page_says(name, tmp_path):
+    page = read("docs/stl/examples.md")
+    promised = re.search(rf"`examples/{name}\.py`.*?```text\n(.*?)```", page, re.DOTALL)[1]
+    run = subprocess.run(
+        [sys.executable, ROOT / f"examples/{name}.py", tmp_path], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    ours, theirs = (re.split(r"(-?\d+\.\d+)", text.strip()) for text in (run.stdout, promised))
+    assert ours[::2] == theirs[::2]
+    # Numbers of a simulation or a training differ in their last digits from machine to machine.
+    np.testing.assert_allclose(
+        np.array(ours[1::2], float), np.array(theirs[1::2], float), rtol=0.05, atol=0.01
+    )
 
 
 @pytest.mark.parametrize("number", range(5))

@@ -8,6 +8,7 @@ stay float32.
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,7 +37,8 @@ def matrices(model: onnx.ModelProto) -> list[tuple[str, np.ndarray]]:
     for node in model.graph.node:
         if node.op_type in MOVES and all(name in constants for name in node.input if name):
             feed = {name: constants[name] for name in node.input if name}
-            answers = ReferenceEvaluator(node).run(None, feed)  # pyright: ignore[reportArgumentType]
+            evaluator = ReferenceEvaluator(node)  # pyright: ignore[reportArgumentType]
+            answers: Any = evaluator.run(None, feed)
             constants.update(zip(node.output, answers, strict=True))
         else:
             computed.append(node)

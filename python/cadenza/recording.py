@@ -120,7 +120,7 @@ class Recorder:
         dtype: torch.dtype = torch.float32,
         previous: np.ndarray | None = None,
     ) -> Recording:
-        """All sequences, in the precision `dtype`; `previous` replaces the actions that `step` gives itself."""
+        """All sequences, in the precision `dtype`; `previous` replaces the actions that `step` gives."""
         chunk = self.manifest["chunk"]
         lazy = chunk["mode"] == "lazy"
         row = chunk.get("past", 0) + chunk["execute"] - 1 if chunk["mode"] == "open" else 0
