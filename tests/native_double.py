@@ -30,6 +30,7 @@ class Robot:
                 "effort": j["limits"]["effort"],
                 **j["gains"],
                 "home": j["home"],
+                "motor_id": j.get("motor", {}).get("id"),
             }
             for j in data["joint"]
         ]

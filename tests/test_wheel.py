@@ -93,7 +93,7 @@ def test_stl_eval(installed):
 
 def test_bundles_are_inspected_checked_and_run_without_torch(installed, reach_bundle):
     assert "shoulder_pan" in installed("inspect", reach_bundle)
-    assert "128/128" in installed("check", reach_bundle, "--robot", "arm6")
+    assert "160/160" in installed("check", reach_bundle, "--robot", "arm6")
     words = ["--robot", "arm6", "--device", "null", "--virtual", "--seconds", 0.5, "--record", "run.mcap"]
     assert "finished" in installed("run", reach_bundle, *words)
     installed("report", "run.mcap", "-o", "report.html")
