@@ -142,16 +142,21 @@ class ActionBatch:
         self.lo, self.hi = np.array([j["position"] for j in robot.joints]).T
         self.V = np.array([j["velocity"] for j in robot.joints])
         self.A = np.array([j["acceleration"] for j in robot.joints]) * self.dt
-        self.target, self.p, self.v = (np.zeros((n, len(names))) for _ in range(3))
+        jerk = np.array([j["jerk"] for j in robot.joints])
+        self.taps = np.maximum(1, np.ceil(2 * self.A / self.dt / (jerk * self.dt))).astype(int)
+        # Target, the law's position and velocity, then the last positions, the newest first.
+        self.memory = np.zeros((3 + self.taps.max() + 1, n, len(names)))
+        self.target, self.p, self.v, self.last = *self.memory[:3], self.memory[3:]
 
     def reset(self, ids, q):
         self.target[ids], self.p[ids], self.v[ids] = q, q, 0.0
+        self.last[:, ids] = q
 
     def state(self):
-        return np.stack((self.target, self.p, self.v)).tobytes()
+        return self.memory.tobytes()
 
     def set_state(self, state):
-        self.target, self.p, self.v = np.frombuffer(state).reshape(3, *self.p.shape).copy()
+        self.memory[:] = np.frombuffer(state).reshape(self.memory.shape)
 
     def step(self, action, q, out_q, out_dq):
         u = np.clip(action.astype(float), *self.a["raw_clip"])
@@ -161,7 +166,11 @@ class ActionBatch:
         self.target[:, self.at] = np.clip(new, self.lo[self.at], self.hi[self.at])
         for k in range(self.ticks):
             self._limit(np.clip(self.target, self.lo, self.hi))
-            out_q[:, k], out_dq[:, k] = self.p, self.v
+            self.last[:] = np.roll(self.last, 1, axis=0)
+            self.last[0] = self.p
+            for j, n in enumerate(self.taps):
+                out_q[:, k, j] = self.last[:n, :, j].mean(0)
+                out_dq[:, k, j] = (self.last[0, :, j] - self.last[n, :, j]) / (n * self.dt)
 
     def _limit(self, u):
         dt, A, V = self.dt, self.A, self.V
@@ -170,8 +179,8 @@ class ActionBatch:
         v = np.clip(want, self.v - A, self.v + A)
         down = np.minimum(V, v_safe((self.p - self.lo) / dt, A))
         up = np.minimum(V, v_safe((self.hi - self.p) / dt, A))
-        self.v = np.clip(v, -down, up)
-        self.p = np.clip(self.p + self.v * dt, self.lo, self.hi)
+        self.v[:] = np.clip(v, -down, up)
+        self.p[:] = np.clip(self.p + self.v * dt, self.lo, self.hi)
 
 
 class RobotError(ValueError):
