@@ -1,10 +1,12 @@
 """The networks that are timed (spec/policy.md §10), each as a bundle with random weights.
 
 A 48-256-256-12 and K 64-512-256-128-29 with ELU, B 376-512-512-512-17 with LayerNorm and ELU, and the demo's
-Symphony actor. D is a pre-LN transformer (4 layers, width 256, 4 heads, FFN 1024, 100 tokens); XS, S and M
-are the wavelet networks of spec/wavelet.md §3. K comes with a robot of 29 joints and ten monitors, so that a
-whole loop can run it; K-plain is K without the monitors. `product` holds one matrix product of 96x1024x256,
-the floor of the token networks.
+Symphony actor. C is one step of a recurrent policy, a GRU cell 64-256 and a head of 12; its state comes with
+the observation and goes with the actions, so that every engine gets it the same way. D is a pre-LN
+transformer (4 layers, width 256, 4 heads, FFN 1024, 100 tokens); XS, S and M are the wavelet networks of
+spec/wavelet.md §3. K comes with a robot of 29 joints and ten monitors, so that a whole loop can run it;
+K-plain is K without the monitors. `product` holds one matrix product of 96x1024x256, the floor of the token
+networks.
 """
 
 from __future__ import annotations
@@ -35,6 +37,20 @@ def mlp(sizes: Sequence[int], *, norm: bool = False) -> nn.Sequential:
     for a, b in pairwise(sizes[:-1]):
         layers += [nn.Linear(a, b), *([nn.LayerNorm(b)] if norm else []), nn.ELU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+class Cell(nn.Module):
+    """A GRU cell and a head: input and state in one row, actions and new state in one row."""
+
+    def __init__(self, inputs: int, hidden: int, actions: int) -> None:
+        super().__init__()
+        self.sizes = [inputs, hidden]
+        self.cell, self.head = nn.GRUCell(inputs, hidden), nn.Linear(hidden, actions)
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        x, h = obs.split(self.sizes, dim=1)
+        h = self.cell(x, h)
+        return torch.cat((self.head(h), h), dim=1)
 
 
 class Transformer(nn.Module):
@@ -214,6 +230,8 @@ def networks(control_hz: float = CONTROL_HZ) -> dict[str, tuple[nn.Module, dict[
         "actor": (actor, {**reach, "name": "actor"}, spec),
         "A": (mlp((48, 256, 256, 12)), manifest("A", 12, a, control_hz), None),
         "B": (mlp((376, 512, 512, 512, 17), norm=True), manifest("B", 17, b, control_hz), None),
+        # 268 numbers as 67 rows of 4 actions: the format knows no other flat answer of that length.
+        "C": (Cell(64, 256, 12), sequence("C", 4, 320, 67, control_hz), None),
         "K": (network, k, watched),
         "K-plain": (network, {**k, "monitors": []}, None),
         **{

@@ -27,13 +27,15 @@ from cadenza import _native
 from common import Report
 
 # hot and cold bars against onnxruntime, against the floor
-ONNXRUNTIME = {"A": (0.6, 0.6), "B": (0.95, 0.8), "K": (0.67, 0.7)}
-FLOOR = {"A": (1.7, 1.5), "B": (1.25, 1.2)}
+ONNXRUNTIME = {"A": (0.6, 0.6), "B": (0.95, 0.8), "C": (0.7, 0.65), "K": (0.67, 0.7)}
+FLOOR = {"A": (1.7, 1.5), "B": (1.25, 1.2), "C": (1.25, 1.2)}
+# 8-bit weights against the same network in f32
+INT8 = {"B": (0.65, 0.5)}
 TORCH = {"A": 0.15}
 # hot bars of the token networks against onnxruntime, and against the rate of one large matrix product
 TOKENS = {"D": 1.0, "XS": 0.5, "S": 0.7, "M": 0.85}
 PRODUCT = {"D": 1.4}
-NETS = ("actor", "A", "B", "K", *TOKENS)
+NETS = ("actor", "A", "B", "C", "K", *TOKENS)
 
 
 def onnxruntime_library() -> Path | None:
@@ -79,6 +81,11 @@ def native(report: Report, paths: list[Path], product: Path, quick: bool) -> Non
                 rate = 2e-3 * output["product_macs"] / np.median(product)
                 figures = f"{pair(ours, floor)} at {rate:.1f} GFLOP/s"
                 report.ratio(f"{name} hot, matrix product", ours, floor, PRODUCT.get(name), figures=figures)
+            if name in INT8:
+                narrow = times("int8", state, "p50")
+                report.ratio(
+                    f"{name} {state}, int8 / f32", narrow, ours, INT8[name][i], figures=pair(narrow, ours)
+                )
             bar = (TOKENS.get(name), None)[i] if name in TOKENS else ONNXRUNTIME.get(name, (None, None))[i]
             if library is None:
                 report.missing(f"{name} {state}, onnxruntime C", "not installed: onnxruntime", bar)

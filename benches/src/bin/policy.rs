@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use cadenza_benches::ort::{Network, Ort};
 use cadenza_benches::samples::{Block, Flush, sum};
+use cadenza_policy::manifest::Weights;
 use cadenza_policy::{Bundle, Options, Policy};
 use clap::Parser;
 use serde::Serialize;
@@ -97,6 +98,9 @@ fn net(
             }
         }
     }
+    let mut options = Options::default();
+    options.weights = Some(Weights::Int8);
+    let mut narrow = Policy::load(&bundle, &options).map_err(|e| say(&e))?;
     let footprint = policy.footprint();
     let weights = vec![1.0f32; footprint.weight_bytes / 4];
     let hot = args.hot.min(BLOCK / footprint.macs.max(1));
@@ -112,6 +116,9 @@ fn net(
         time("cadenza", flush, &mut |i| {
             // Finite observations were answered above; the same ones are now.
             let _ = policy.act(&observations[i % OBSERVATIONS], &[], &mut action);
+        });
+        time("int8", flush, &mut |i| {
+            let _ = narrow.act(&observations[i % OBSERVATIONS], &[], &mut action);
         });
         if let Some(other) = &mut other {
             time("onnxruntime", flush, &mut |i| {
