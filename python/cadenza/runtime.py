@@ -51,16 +51,16 @@ class RunConfig:
         record: log file (MCAP).
         virtual_clock: no sleeping, one period for each tick; the same input gives the same bytes.
         dry_run: the full pipeline, but motors are never enabled and commands go to the log only.
-        mode: `"auto"`, `"inline"` or `"async"`: where the policy runs; `"auto"` leaves it on the control thread if
-            its cold inference takes less than a quarter of the control period.
+        mode: `"auto"`, `"inline"` or `"async"`: where the policy runs; `"auto"` leaves it on the control
+            thread if its cold inference takes less than a quarter of the control period.
         trigger: `"every:STEPS"` or `"remaining:STEPS"`: when the policy is asked for a new sequence; each
             `chunk.execute` steps when `None`.
         inject: delay of the policy's answers on the virtual clock: `"const:30ms"`, `"const:5ticks"`,
             `"uniform:10ms..60ms"`, `"pareto:20ms,1.5"`, `"drop:0.05"`.
-        upsample: `"hold"`, `"linear"` or `"cubic"`: how the policy's rate becomes the control rate; linear for
-            sequences and hold for single actions when `None`.
-        seam: `"replace"`, `"fade"`, `"fade:STEPS"`, `"ensemble"`, `"ensemble:K"` or `"prefix"`: how a new action
-            sequence takes over; the bundle's rule when `None`.
+        upsample: `"hold"`, `"linear"` or `"cubic"`: how the policy's rate becomes the control rate; linear
+            for sequences and hold for single actions when `None`.
+        seam: `"replace"`, `"fade"`, `"fade:STEPS"`, `"ensemble"`, `"ensemble:K"` or `"prefix"`: how a new
+            action sequence takes over; the bundle's rule when `None`.
         freeze: policy steps that a new sequence may no longer change.
         late: `"drop"` or `"last"`: what becomes of a sequence that arrives when all of it is in the past.
         noise: share, 0 to 1, of the exploration noise that the bundle allows.
