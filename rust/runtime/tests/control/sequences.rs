@@ -108,8 +108,7 @@ fn a_delay_is_covered_or_stops_the_robot_exactly_where_the_rule_says() {
 /// Whatever delays, losses and overtaking do to the answers: no step is played again, backwards or in another's place.
 #[test]
 fn no_command_repeats_or_goes_back_under_any_latency() {
-    for latency in ["uniform:0ms..70ms", "pareto:8ms,1.1", "drop:0.4", "const:0ticks", "uniform:20ms..78ms"]
-    {
+    for latency in ["uniform:0ms..70ms", "pareto:8ms,1.1", "drop:0.4", "const:0ticks", "uniform:20ms..78ms"] {
         let mut parts = delayed(1, latency);
         parts.config.trigger = Some("every:3".parse().unwrap());
         let mut rig = Rig::new(&parts, &[], &[], Ramp::default());
