@@ -42,7 +42,7 @@ impl Answer {
     }
 }
 
-/// A policy, and how its answers come. Allocates nothing after [`Planner::allocate`].
+/// A policy, and how its answers come. Allocates nothing once the loop has made room for its answers.
 pub struct Planner {
     way: Way,
     answer: Answer,
