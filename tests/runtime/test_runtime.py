@@ -120,6 +120,20 @@ def test_a_recorded_run_replays_to_the_same_commands(reach_bundle, tmp_path):
     np.testing.assert_array_equal(first["command"][:n], second["command"][:n])
 
 
+@pytest.mark.parametrize(
+    "config", [{"mode": "async"}, {"virtual_clock": True, "inject": "uniform:0ms..30ms"}]
+)
+def test_answers_that_come_late_replay_to_the_same_commands(reach_bundle, tmp_path, config):
+    """On a thread of its own in real time, and with injected delays: the log says which step each answer is for."""
+    config = RunConfig(seconds=1.0, record=str(tmp_path / "run.mcap"), **config)
+    report = Runtime(reach_bundle, robot=ROBOT, device=SimDevice.of(ROBOT), config=config).run()
+    assert report.exit_code == 0, report.ended
+    call = [sys.executable, "-m", "cadenza.cli", "replay", tmp_path / "run.mcap"]
+    replayed = subprocess.run(call, capture_output=True, text=True, timeout=60)
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert f"{report.ticks}/{report.ticks} commands identical" in replayed.stdout
+
+
 def test_real_time_with_a_handle(reach_bundle):
     config = RunConfig(seconds=30.0, arm=False)
     start = time.monotonic()
