@@ -124,7 +124,7 @@ def test_a_recorded_run_replays_to_the_same_commands(reach_bundle, tmp_path):
     "config", [{"mode": "async"}, {"virtual_clock": True, "inject": "uniform:0ms..30ms"}]
 )
 def test_answers_that_come_late_replay_to_the_same_commands(reach_bundle, tmp_path, config):
-    """On a thread of its own in real time, and with injected delays: the log says which step each answer is for."""
+    """On a thread of its own, and with injected delays: the log says which step each answer is for."""
     config = RunConfig(seconds=1.0, record=str(tmp_path / "run.mcap"), **config)
     report = Runtime(reach_bundle, robot=ROBOT, device=SimDevice.of(ROBOT), config=config).run()
     assert report.exit_code == 0, report.ended
