@@ -164,6 +164,8 @@ fn a_missing_key_is_named_unless_it_has_a_default() {
         "absolute",
         "in",
         "soft",
+        "colour",
+        "std",
         "commands",
     ];
     let own: Vec<String> = full()["provenance"].as_object().unwrap().keys().cloned().collect();
