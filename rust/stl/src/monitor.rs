@@ -178,7 +178,10 @@ impl<S: Scalar> Monitor<S> {
             at: o.at,
             ranges,
             params: vec![S::NAN; f.params().len()].into(),
-            registers: vec![S::ZERO; f.exprs().len()].into(),
+            // Numbers stay where they are; `evaluate` computes the rest.
+            registers: (f.exprs().iter())
+                .map(|e| if let Expr::Number(n) = e { S::from_f64(n.get()) } else { S::ZERO })
+                .collect(),
             cells,
             sweep: o.interval.then(|| Sweep::new(&layout.sizes)),
             edges: vec![None; some(plan.ops.len())].into(),
@@ -330,19 +333,18 @@ impl<S: Scalar> Monitor<S> {
     }
 
     fn evaluate(&mut self, sample: &[S]) {
-        let (ranges, params) = (&self.ranges, &self.params);
         for (i, expr) in self.formula.exprs().iter().enumerate() {
-            eval_register(expr, i, &mut self.registers, 1, 1, |leaf, out| {
-                out[0] = match leaf {
-                    Expr::Number(n) => S::from_f64(n.get()),
-                    Expr::Param(p) => params[*p as usize],
-                    Expr::Signal(s) => {
-                        let (value, (lo, hi)) = (sample[*s as usize], ranges[*s as usize]);
-                        if lo <= value && value <= hi { value } else { S::NAN }
-                    }
-                    _ => unreachable!("only leaves are loaded"),
-                };
-            });
+            match expr {
+                Expr::Number(_) => {}
+                Expr::Param(p) => self.registers[i] = self.params[*p as usize],
+                Expr::Signal(s) => {
+                    let (value, (lo, hi)) = (sample[*s as usize], self.ranges[*s as usize]);
+                    self.registers[i] = if lo <= value && value <= hi { value } else { S::NAN };
+                }
+                _ => eval_register(expr, i, &mut self.registers, 1, 1, |_, _| {
+                    unreachable!("leaves are loaded above")
+                }),
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::bounds::{Side, Sweep};
 use crate::cell::{Bad, HalfBlock, State, since_product, until_product};
+use crate::formula::Bounds;
 use crate::monitor::Cell;
 use crate::plan::{Op, Plan};
 use crate::scalar::Scalar;
@@ -44,41 +45,56 @@ pub(crate) fn step<S: Scalar>(op: &Op, below: &[Cell<S>], cell: &mut Cell<S>, n:
             }
             Some(value)
         }
-        Op::Window { max, past, bounds, kid } => {
-            let kid = &below[*kid as usize];
-            let of = extremum::<S>(*max);
-            let a = u64::from(bounds.a);
-            // The newest instant in the window.
-            let newest = if *past { own?.checked_sub(a) } else { n.checked_sub(kid.delay) };
-            match &mut cell.state {
-                State::Window { block, bad, start } => {
-                    let mut fold = empty(*max);
-                    if let Some(s) = newest {
-                        let v = if s < end { clean(kid.ring.get(s), s, bad) } else { fold };
-                        if s >= a && bounds.b.is_some_and(|b| s <= u64::from(b)) {
-                            *start = of(*start, v);
-                        }
-                        fold = block.push(v, of);
-                    }
-                    let t = own?;
-                    let oldest = if *past { t.saturating_sub(u64::from(bounds.b?)) } else { t + a };
-                    Some(if *bad > oldest { S::NAN } else { fold })
-                }
-                State::Scan { total, bad } => {
-                    if let Some(s) = newest.filter(|s| *s < end && (*past || *s >= a)) {
-                        *total = of(*total, clean(kid.ring.get(s), s, bad));
-                    }
-                    own?;
-                    Some(if *bad > 0 { S::NAN } else { *total })
-                }
-                _ => None,
-            }
+        Op::Window { max: false, past, bounds, kid } => {
+            step_window::<S, Min>(*past, *bounds, &below[*kid as usize], cell, n, end)
+        }
+        Op::Window { max: true, past, bounds, kid } => {
+            step_window::<S, Max>(*past, *bounds, &below[*kid as usize], cell, n, end)
         }
         Op::Until { dual: false, .. } => step_until::<S, Min, Max>(op, below, cell, n, end),
         Op::Until { dual: true, .. } => step_until::<S, Max, Min>(op, below, cell, n, end),
     }
 }
 
+#[inline]
+fn step_window<S: Scalar, E: Extremum<S>>(
+    past: bool,
+    bounds: Bounds,
+    kid: &Cell<S>,
+    cell: &mut Cell<S>,
+    n: u64,
+    end: u64,
+) -> Option<S> {
+    let own = n.checked_sub(cell.delay).filter(|t| *t < end && !cell.late);
+    let a = u64::from(bounds.a);
+    // The newest instant in the window.
+    let newest = if past { own?.checked_sub(a) } else { n.checked_sub(kid.delay) };
+    match &mut cell.state {
+        State::Window { block, bad, start } => {
+            let mut fold = E::EMPTY;
+            if let Some(s) = newest {
+                let v = if s < end { clean(kid.ring.get(s), s, bad) } else { fold };
+                if s >= a && bounds.b.is_some_and(|b| s <= u64::from(b)) {
+                    *start = E::of(*start, v);
+                }
+                fold = block.push(v, E::of);
+            }
+            let t = own?;
+            let oldest = if past { t.saturating_sub(u64::from(bounds.b?)) } else { t + a };
+            Some(if *bad > oldest { S::NAN } else { fold })
+        }
+        State::Scan { total, bad } => {
+            if let Some(s) = newest.filter(|s| *s < end && (past || *s >= a)) {
+                *total = E::of(*total, clean(kid.ring.get(s), s, bad));
+            }
+            own?;
+            Some(if *bad > 0 { S::NAN } else { *total })
+        }
+        _ => None,
+    }
+}
+
+#[inline]
 fn step_until<S: Scalar, A: Extremum<S>, O: Extremum<S>>(
     op: &Op,
     below: &[Cell<S>],
