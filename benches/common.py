@@ -145,6 +145,16 @@ def pin() -> None:
     torch.set_num_threads(1)
 
 
+def unpinned(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the project that may use every core, though this process may not."""
+
+    def unpin() -> None:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, range(os.cpu_count() or 1))
+
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=unpin, check=False)
+
+
 def program(name: str, quick: bool) -> Path:
     """Builds and finds a native program of this folder; the debug build when quick.
 
@@ -153,17 +163,9 @@ def program(name: str, quick: bool) -> Path:
     """
     if shutil.which("cargo") is None:
         raise RuntimeError("not installed: cargo")
-    # Building may use every core, so the pinning of this process is left aside.
-    cores = os.cpu_count() or 1
-
-    def unpinned() -> None:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, range(cores))
 
     def cargo(*args: str) -> str:
-        done = subprocess.run(
-            ["cargo", *args], cwd=ROOT, capture_output=True, text=True, preexec_fn=unpinned, check=False
-        )
+        done = unpinned("cargo", *args)
         if done.returncode:
             raise RuntimeError(f"cargo {args[0]}: {done.stderr.strip().splitlines()[-1]}")
         return done.stdout

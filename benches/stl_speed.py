@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -234,9 +233,8 @@ def native(report: Report, quick: bool) -> None:
     if quick:
         report.missing(what, "not measured: --quick")
         return
-    command = ["cargo", "bench", "--quiet", "-p", "cadenza-stl", "--bench", "speed"]
     try:
-        done = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True, check=False)
+        done = common.unpinned("cargo", "bench", "--quiet", "-p", "cadenza-stl", "--bench", "speed")
     except FileNotFoundError:
         report.missing(what, "not installed: cargo")
         return

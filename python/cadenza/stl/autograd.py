@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -46,6 +47,10 @@ class _Robustness(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple[Any, Any]:
         raise RuntimeError("vmap over stl.robustness: the batch axis is native, pass samples [N, T, D]")
+
+
+# torch binds the arguments of every call by this signature; to find it anew costs a tenth of a small call.
+_Robustness.forward.__signature__ = inspect.signature(_Robustness.forward)  # type: ignore[attr-defined]
 
 
 def _arrays(call: Call, params: Any) -> dict[str, Any]:
