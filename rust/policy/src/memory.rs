@@ -41,6 +41,9 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// No floats.
+    pub(crate) const EMPTY: Self = Self { start: 0, len: 0 };
+
     /// The part of `block`.
     pub(crate) fn of(self, block: &[f32]) -> &[f32] {
         &block[self.start..self.start + self.len]

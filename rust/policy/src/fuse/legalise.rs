@@ -3,8 +3,8 @@
 use super::constant;
 use crate::eval;
 use crate::graph::{Graph, GraphError, Node, Value, ValueId};
+use crate::kernels::elementwise::Repeat;
 use crate::op::{Op, runs};
-use crate::plan::repeat;
 use crate::tensor::Tensor;
 
 /// Writes out every broadcast that no loop of the kernels does, so that each element-wise step has one operand of the
@@ -18,7 +18,7 @@ pub(crate) fn legalise(graph: &mut Graph, budget: usize) -> Result<(), GraphErro
         match node.op {
             Op::Binary(_) => {
                 for i in 0..2 {
-                    if repeat(&graph.values[node.inputs[i]].shape, &to).is_none() {
+                    if Repeat::of(&graph.values[node.inputs[i]].shape, &to).is_none() {
                         node.inputs[i] = work.expand(graph, node.inputs[i], &to)?;
                     }
                 }

@@ -12,6 +12,25 @@ pub(crate) enum Repeat {
     Each(usize),
 }
 
+impl Repeat {
+    /// How an operand of shape `from` lies against a result of shape `to`; `None` when no loop of ours does that.
+    pub(crate) fn of(from: &[usize], to: &[usize]) -> Option<Self> {
+        let own: Vec<usize> =
+            std::iter::repeat_n(1, to.len().saturating_sub(from.len())).chain(from.iter().copied()).collect();
+        let count: usize = own.iter().product();
+        let total: usize = to.iter().product();
+        if count == 1 {
+            return Some(Self::Each(total));
+        }
+        let trailing = own.iter().zip(to).skip_while(|(d, _)| **d == 1).all(|(a, b)| a == b);
+        if trailing {
+            return Some(Self::Rows);
+        }
+        let leading = own.iter().zip(to).rev().skip_while(|(d, _)| **d == 1).all(|(a, b)| a == b);
+        leading.then(|| Self::Each(total / count))
+    }
+}
+
 kernel! {
     /// `y = f(y, b)`, or `f(b, y)` when `swapped`.
     zip = zip_body(f: Binary, y: &mut [f32], b: &[f32], repeat: Repeat, swapped: bool)
