@@ -2,8 +2,9 @@
 
 A 48-256-256-12 and K 64-512-256-128-29 with ELU, B 376-512-512-512-17 with LayerNorm and ELU, and the demo's
 Symphony actor. C is one step of a recurrent policy, a GRU cell 64-256 and a head of 12; its state comes with
-the observation and goes with the actions, so that every engine gets it the same way. D is a pre-LN
-transformer (4 layers, width 256, 4 heads, FFN 1024, 100 tokens); XS, S and M are the wavelet networks of
+the observation and goes with the actions, so that every engine gets it the same way. `lazy` writes SRL's
+actor (spec/srl.md §3), 17 observations and sequences of 16 times 6 actions, as `init` and `step`. D is a
+pre-LN transformer (4 layers, width 256, 4 heads, FFN 1024, 100 tokens); XS, S and M are the wavelet nets of
 spec/wavelet.md §3. K comes with a robot of 29 joints and ten monitors, so that a whole loop can run it;
 K-plain is K without the monitors. `product` holds one matrix product of 96x1024x256, the floor of the token
 networks.
@@ -23,7 +24,7 @@ import torch
 from torch import nn
 
 from cadenza import _native
-from cadenza.export import ParityConfig, export, to_onnx
+from cadenza.export import ParityConfig, PolicyIO, export, to_onnx
 
 CONTROL_HZ = 1000.0
 JOINTS = 29
@@ -51,6 +52,18 @@ class Cell(nn.Module):
         x, h = obs.split(self.sizes, dim=1)
         h = self.cell(x, h)
         return torch.cat((self.head(h), h), dim=1)
+
+
+class Decoder(nn.Module):
+    """One step of SRL's actor: the previous action and the state to the action and the new state."""
+
+    def __init__(self, actions: int, hidden: int) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(actions, hidden), nn.Linear(hidden, actions)
+
+    def forward(self, previous: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.cell(previous, h)
+        return torch.tanh(self.head(h)), h
 
 
 class Transformer(nn.Module):
@@ -276,6 +289,22 @@ def product(folder: Path) -> Path:
     path = folder / "product.cadenza"
     path.write_bytes(_native.write_bundle(json.dumps(document), entries, {}))
     return path
+
+
+def lazy(path: Path) -> None:
+    """Writes SRL's actor: it sees the state once and decodes 16 actions, one in each tick."""
+    observation, actions, hidden, horizon = 17, 6, 256, 16
+    torch.manual_seed(0)
+    init = nn.Sequential(nn.Linear(observation, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+    document = manifest("SRL", actions, [term("x-state", observation)], CONTROL_HZ)
+    document["chunk"] |= {"mode": "lazy", "horizon": horizon, "execute": horizon}
+    io = PolicyIO(
+        inputs=("previous_action", "carry.h"),
+        outputs=("action", "carry.h"),
+        init_outputs=("carry.h",),
+        carry={"h": (1, hidden)},
+    )
+    export(path, Decoder(actions, hidden), init=init, manifest=document, io=io, parity=ParityConfig(2, 8))
 
 
 def open_bundle(path: Path, module: nn.Module, document: dict[str, Any]) -> None:

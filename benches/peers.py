@@ -5,15 +5,20 @@ They pin what we do not (onnxruntime, antlr), and their licences are theirs: the
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from common import Worker
 
 # Package → its version, and what else its environment needs. pip's own settings (PIP_FIND_LINKS for a CPU
 # build of torch) apply.
 PEERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "kinfer": ("0.6.1", ()),
+    "tract": ("0.23.9", ("numpy",)),
     "rtamt": ("0.4.10", ("antlr4-python3-runtime==4.7",)),
     "mstlo-python": ("0.2.2", ("numpy",)),
     "stlcgpp": ("0.0.2", ("torch==2.13.0", "numpy")),
@@ -45,3 +50,36 @@ def environment(name: str) -> Path:
                 raise RuntimeError(f"not installed: {name}: {last}")
         (cache / "ready").touch()
     return python
+
+
+class Peer:
+    """A peer's process, or why there is none.
+
+    Args:
+        name: see `PEERS`.
+        script: what runs there; it answers each line of JSON with one.
+        args: its arguments.
+        quick: nothing is started then.
+    """
+
+    def __init__(self, name: str, script: Path, *args: str | Path, quick: bool) -> None:
+        self.title, self.why = named(name), "not measured: --quick"
+        self._worker = None
+        if not quick:
+            try:
+                self._worker = Worker([environment(name), script, *args], {"PYTHONPATH": ""})
+            except (RuntimeError, OSError) as error:
+                self.why = str(error)
+
+    def __bool__(self) -> bool:
+        return self._worker is not None
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """What it answers."""
+        assert self._worker is not None
+        return self._worker.ask(json.dumps(request))
+
+    def close(self) -> None:
+        """Ends it."""
+        if self._worker is not None:
+            self._worker.close()

@@ -1,13 +1,13 @@
-"""Inference of exported policies against onnxruntime, torch eager and the memory floor (spec/policy.md §10).
+"""Inference of exported policies against other engines and the memory floor (spec/policy.md §10).
 
     python benches/policy.py [--quick] [--json FILE]
 
 Two measurements: a native program times the engine, onnxruntime through its C interface and a kernel that
-only sums the same weight bytes, in interleaved blocks, hot and cold (64 MiB touched before each call); the
-floor of the token networks is the rate of one large matrix product instead. Python then times
-`Policy.act(out=)`, onnxruntime with IOBinding and torch eager, in interleaved blocks as well. onnxruntime has
-one thread and does not spin. From Python its figure is also given less an Identity graph, the price of the
-call.
+only sums the same weight bytes (8-bit ones made floats first), in interleaved blocks, hot and cold (64 MiB
+touched before each call); the floor of the token networks is the rate of one large matrix product instead.
+Python then times `Policy.act(out=)`, onnxruntime with IOBinding, torch eager and tract (in a process and an
+environment of its own), in interleaved blocks as well. onnxruntime has one thread and does not spin. From
+Python its figure is also given less an Identity graph, the price of the call; so is tract's.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ import onnx
 import torch
 
 import common
+import lazy
 import nets
 from cadenza import _native
 from common import Report
+from peers import Peer
 
+HERE = Path(__file__).resolve().parent
 # hot and cold bars against onnxruntime, against the floor
 ONNXRUNTIME = {"A": (0.6, 0.6), "B": (0.95, 0.8), "C": (0.7, 0.65), "K": (0.67, 0.7)}
 FLOOR = {"A": (1.7, 1.5), "B": (1.25, 1.2), "C": (1.25, 1.2)}
@@ -86,6 +89,8 @@ def native(report: Report, paths: list[Path], product: Path, quick: bool) -> Non
                 report.ratio(
                     f"{name} {state}, int8 / f32", narrow, ours, INT8[name][i], figures=pair(narrow, ours)
                 )
+                floor = times("int8 floor", state, "p50")
+                report.ratio(f"{name} {state}, int8, floor", narrow, floor, figures=pair(narrow, floor))
             bar = (TOKENS.get(name), None)[i] if name in TOKENS else ONNXRUNTIME.get(name, (None, None))[i]
             if library is None:
                 report.missing(f"{name} {state}, onnxruntime C", "not installed: onnxruntime", bar)
@@ -141,7 +146,19 @@ def identity(size: int) -> bytes:
     return onnx.helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
 
 
-def python(report: Report, name: str, path: Path, module: torch.nn.Module, quick: bool) -> None:
+def loaded_by_tract(peer: Peer, path: str, obs: np.ndarray, graph: bytes, action: np.ndarray) -> str:
+    """Lets tract read the graph and compares its answer; why it cannot be timed, if so."""
+    if not peer:
+        return peer.why
+    Path(path).write_bytes(graph)
+    got = peer.ask(load=path, inputs=obs.size)
+    if "error" in got:
+        return f"not measured: {got['error']}"
+    np.testing.assert_allclose(got["action"], action, atol=1e-3)
+    return ""
+
+
+def python(report: Report, name: str, path: Path, module: torch.nn.Module, tract: Peer, quick: bool) -> None:
     """The rows of one network as Python calls it."""
     bundle = _native.Bundle(str(path))
     policy = _native.Policy(bundle)
@@ -164,39 +181,51 @@ def python(report: Report, name: str, path: Path, module: torch.nn.Module, quick
         "cadenza": lambda: policy.act(obs, out=out),
         "torch": eager,
     }
+    nothing = identity(size)
     if onnxruntime_library() is not None:
-        run, nothing = bound(graph, size, answer), bound(identity(size), size, size)
-        contenders |= {"onnxruntime": lambda: run(rows), "identity": lambda: nothing(rows)}
+        run, idle = bound(graph, size, answer), bound(nothing, size, size)
+        contenders |= {"onnxruntime": lambda: run(rows), "onnxruntime Identity": lambda: idle(rows)}
     for call in contenders.values():
         common.wall_us(call, calls // 10 + 1)
     timed = {key: partial(common.wall_us, call, calls) for key, call in contenders.items()}
+    others = {"tract": (graph, out), "tract Identity": (nothing, obs)}
+    files = {engine: str(path.with_name(f"{engine}.onnx")) for engine in others}
+    why = [loaded_by_tract(tract, files[engine], obs, *others[engine]) for engine in others]
+    if not any(why):
+        timed |= {e: lambda file=file: tract.ask(time=file, calls=calls)["us"] for e, file in files.items()}
     us = common.interleave(timed, rounds)
     ours = us["cadenza"]
-    report.ratio(
-        f"{name} Python, torch eager", ours, us["torch"], TORCH.get(name), figures=pair(ours, us["torch"])
-    )
-    if "onnxruntime" not in us:
-        report.missing(f"{name} Python, onnxruntime", "not installed: onnxruntime")
-        return
-    theirs, call = us["onnxruntime"], us["identity"]
-    figures = f"{pair(ours, theirs)}; Identity {np.median(call):.2f} µs"
-    report.ratio(f"{name} Python, onnxruntime", ours, theirs, figures=figures)
-    less = np.maximum(theirs - call, 1e-3)
-    report.ratio(f"{name} Python, onnxruntime less Identity", ours, less, figures=pair(ours, less))
+    eager_us = us["torch"]
+    report.ratio(f"{name} Python, torch eager", ours, eager_us, TORCH.get(name), figures=pair(ours, eager_us))
+    for engine, title, trouble in (
+        ("onnxruntime", "onnxruntime", "not installed: onnxruntime"),
+        ("tract", tract.title, next(filter(None, why), "")),
+    ):
+        if engine not in us:
+            report.missing(f"{name} Python, {title}", trouble)
+            continue
+        theirs, call = us[engine], us[f"{engine} Identity"]
+        figures = f"{pair(ours, theirs)}; Identity {np.median(call):.2f} µs"
+        report.ratio(f"{name} Python, {title}", ours, theirs, figures=figures)
+        less = np.maximum(theirs - call, 1e-3)
+        report.ratio(f"{name} Python, {title} less Identity", ours, less, figures=pair(ours, less))
 
 
 def measure(quick: bool) -> Report:
     """All networks."""
     report = Report("policy", "median of interleaved rounds' p50, ours / theirs, wall time, one core")
+    tract = Peer("tract", HERE / "tract_worker.py", quick=quick)
     with tempfile.TemporaryDirectory() as folder:
         made = nets.bundles(Path(folder), NETS)
         try:
             product = nets.product(Path(folder))
             native(report, [path for path, _ in made.values()], product, quick)
+            lazy.rows(report, Path(folder), onnxruntime_library(), quick)
         except RuntimeError as error:
             report.missing("native", str(error))
         for name, (path, module) in made.items():
-            python(report, name, path, module, quick)
+            python(report, name, path, module, tract, quick)
+    tract.close()
     return report
 
 

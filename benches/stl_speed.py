@@ -10,7 +10,6 @@ rows are those of `cargo bench -p cadenza-stl`.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
@@ -21,9 +20,9 @@ from typing import Any
 import numpy as np
 
 import common
-import peers
 from cadenza import stl
-from common import Report, Row, Worker
+from common import Report, Row
+from peers import Peer
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "stl_peers"))
@@ -83,33 +82,6 @@ def seconds(run: Callable[[], object], samples: int, repeat: int) -> Callable[[]
     return measure
 
 
-class Peer:
-    """A peer's process, or why there is none."""
-
-    def __init__(self, name: str, script: str, quick: bool) -> None:
-        self.title, self.why = peers.named(name), "not measured: --quick"
-        self._worker = None
-        if not quick:
-            try:
-                command: list[str | Path] = [peers.environment(name), HERE / "stl_peers" / script]
-                self._worker = Worker(command, {"PYTHONPATH": ""})
-            except (RuntimeError, OSError) as error:
-                self.why = str(error)
-
-    def __bool__(self) -> bool:
-        return self._worker is not None
-
-    def ask(self, kind: str, formula: str, n: int) -> dict[str, Any]:
-        """Its own time of one sample, and its value at t = 0."""
-        assert self._worker is not None
-        return self._worker.ask(json.dumps({"time": kind, "formula": formula, "n": n}))
-
-    def close(self) -> None:
-        """Ends it."""
-        if self._worker is not None:
-            self._worker.close()
-
-
 def row(
     report: Report, peer: Peer, what: str, ours: Callable[[], float], theirs: tuple[str, str, int],
     bar: float, value: float | None = None, rounds: int = 5,
@@ -119,10 +91,16 @@ def row(
     if not peer:
         report.missing(what, peer.why, bar, at_least=True)
         return
-    got = peer.ask(*theirs)["value"]
+    kind, formula, n = theirs
+
+    def asked() -> dict[str, Any]:
+        """Its own time of one sample, and its value at t = 0."""
+        return peer.ask(time=kind, formula=formula, n=n)
+
+    got = asked()["value"]
     assert value is None or got == value, (what, got, value)
     ours()
-    best = common.interleave({"ours": ours, "theirs": lambda: peer.ask(*theirs)["seconds"]}, rounds)
+    best = common.interleave({"ours": ours, "theirs": lambda: asked()["seconds"]}, rounds)
     a, b = best["ours"].min(), best["theirs"].min()
     report.rows.append(Row(what, b / a, bar, True, f"{b * 1e6:.4g} / {a * 1e6:.4g} µs a sample"))
 
@@ -256,7 +234,7 @@ def measure(quick: bool) -> Report:
         ("mstlo-python", "mstlo_worker.py", streaming),
         ("stlcgpp", "stlcgpp_worker.py", gradients),
     ):
-        peer = Peer(name, script, quick)
+        peer = Peer(name, HERE / "stl_peers" / script, quick=quick)
         try:
             part(report, peer)
         finally:

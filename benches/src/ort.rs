@@ -79,21 +79,26 @@ impl Ort {
     }
 }
 
-/// A network with one input and one output.
+/// A network with its inputs and outputs.
 pub struct Network<'a> {
     ort: &'a Ort,
     session: *mut OrtSession,
     binding: *mut OrtIoBinding,
-    input: Box<[f32]>,
-    output: Box<[f32]>,
+    inputs: Vec<Box<[f32]>>,
+    outputs: Vec<Box<[f32]>>,
 }
 
 impl<'a> Network<'a> {
-    /// Loads `model`, whose input `obs` is `[1, inputs]` and whose output `action` is `[1, outputs]`.
+    /// Loads `model`, whose inputs and outputs are `[1, size]` each, by name.
     ///
     /// # Errors
     /// What onnxruntime says.
-    pub fn new(ort: &'a Ort, model: &[u8], inputs: usize, outputs: usize) -> Result<Self, String> {
+    pub fn new(
+        ort: &'a Ort,
+        model: &[u8],
+        inputs: &[(&CStr, usize)],
+        outputs: &[(&CStr, usize)],
+    ) -> Result<Self, String> {
         let api = ort.api();
         let mut options: *mut OrtSessionOptions = ptr::null_mut();
         let mut session = ptr::null_mut();
@@ -109,13 +114,9 @@ impl<'a> Network<'a> {
             (api.ReleaseSessionOptions)(options);
             ort.check(made)?;
         }
-        let mut network = Self {
-            ort,
-            session,
-            binding: ptr::null_mut(),
-            input: vec![0.0; inputs].into(),
-            output: vec![0.0; outputs].into(),
-        };
+        let room = |ports: &[(&CStr, usize)]| ports.iter().map(|&(_, size)| vec![0.0; size].into()).collect();
+        let mut network =
+            Self { ort, session, binding: ptr::null_mut(), inputs: room(inputs), outputs: room(outputs) };
         let mut memory: *mut OrtMemoryInfo = ptr::null_mut();
         // SAFETY: as above; the bound tensors are the boxes of `network`, which do not move and outlive the binding.
         unsafe {
@@ -125,27 +126,34 @@ impl<'a> Network<'a> {
                 &mut memory,
             ))?;
             ort.check((api.CreateIoBinding)(session, &mut network.binding))?;
-            let input = tensor(ort, memory, &mut network.input)?;
-            ort.check((api.BindInput)(network.binding, c"obs".as_ptr(), input))?;
-            let output = tensor(ort, memory, &mut network.output)?;
-            ort.check((api.BindOutput)(network.binding, c"action".as_ptr(), output))?;
-            (api.ReleaseValue)(input);
-            (api.ReleaseValue)(output);
+            for ((name, _), room) in inputs.iter().zip(&mut network.inputs) {
+                let input = tensor(ort, memory, room)?;
+                ort.check((api.BindInput)(network.binding, name.as_ptr(), input))?;
+                (api.ReleaseValue)(input);
+            }
+            for ((name, _), room) in outputs.iter().zip(&mut network.outputs) {
+                let output = tensor(ort, memory, room)?;
+                ort.check((api.BindOutput)(network.binding, name.as_ptr(), output))?;
+                (api.ReleaseValue)(output);
+            }
             (api.ReleaseMemoryInfo)(memory);
         }
         Ok(network)
     }
 
-    /// One inference, the observation copied in and the action copied out, as [`cadenza_policy::Policy::act`] does.
+    /// One inference, the inputs copied in and the outputs copied out, as [`cadenza_policy::Policy::act`] does.
     ///
     /// # Errors
     /// What onnxruntime says.
-    pub fn act(&mut self, obs: &[f32], action: &mut [f32]) -> Result<(), String> {
-        self.input.copy_from_slice(obs);
+    pub fn run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), String> {
+        self.inputs.iter_mut().zip(inputs).for_each(|(to, from)| to.copy_from_slice(from));
         // SAFETY: session and binding live; default run options.
         let status = unsafe { (self.ort.api().RunWithBinding)(self.session, ptr::null(), self.binding) };
         self.ort.check(status)?;
-        action.copy_from_slice(std::hint::black_box(&self.output));
+        outputs
+            .iter_mut()
+            .zip(std::hint::black_box(&self.outputs))
+            .for_each(|(to, from)| to.copy_from_slice(from));
         Ok(())
     }
 }

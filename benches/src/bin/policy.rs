@@ -1,10 +1,10 @@
-//! Inference of bundles: the engine, onnxruntime, and a kernel that only reads the same bytes, in interleaved blocks.
+//! Inference of bundles: the engine, onnxruntime, and kernels that only read the same bytes, in interleaved blocks.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cadenza_benches::ort::{Network, Ort};
-use cadenza_benches::samples::{Block, Flush, sum};
+use cadenza_benches::samples::{Block, Flush, sum, widen};
 use cadenza_policy::manifest::Weights;
 use cadenza_policy::{Bundle, Options, Policy};
 use clap::Parser;
@@ -82,7 +82,9 @@ fn net(
     let (inputs, outputs) = (policy.observation_len(), policy.action_len());
     let model = bundle.entry("step.onnx").ok_or("no step.onnx")?;
     let mut other = match ort {
-        Some(ort) => Some(Network::new(ort, model, inputs, outputs).map_err(|e| say(&e))?),
+        Some(ort) => Some({
+            Network::new(ort, model, &[(c"obs", inputs)], &[(c"action", outputs)]).map_err(|e| say(&e))?
+        }),
         None => None,
     };
     let observations: Vec<Vec<f32>> = (0..OBSERVATIONS)
@@ -92,7 +94,7 @@ fn net(
     for obs in &observations {
         policy.act(obs, &[], &mut action).map_err(|e| say(&e))?;
         if let Some(other) = &mut other {
-            other.act(obs, &mut theirs)?;
+            other.run(&[obs], &mut [&mut theirs])?;
             if let Some((a, b)) = action.iter().zip(&theirs).find(|(a, b)| (*a - *b).abs() > AGREEMENT) {
                 return Err(say(&format!("the engine answers {a}, onnxruntime {b}")));
             }
@@ -103,10 +105,11 @@ fn net(
     let mut narrow = Policy::load(&bundle, &options).map_err(|e| say(&e))?;
     let footprint = policy.footprint();
     let weights = vec![1.0f32; footprint.weight_bytes / 4];
+    let bytes = vec![1i8; narrow.footprint().weight_bytes];
     let hot = args.hot.min(BLOCK / footprint.macs.max(1));
     let mut rounds = Vec::with_capacity(args.rounds);
     for _ in 0..args.rounds {
-        let mut engines = Vec::with_capacity(3);
+        let mut engines = Vec::with_capacity(6);
         let mut time = |engine, flush: &mut Flush, call: &mut dyn FnMut(usize)| {
             (0..hot / 10 + 1).for_each(&mut *call);
             let hot = Block::measure(hot, || (), &mut *call);
@@ -122,11 +125,14 @@ fn net(
         });
         if let Some(other) = &mut other {
             time("onnxruntime", flush, &mut |i| {
-                let _ = other.act(&observations[i % OBSERVATIONS], &mut theirs);
+                let _ = other.run(&[&observations[i % OBSERVATIONS]], &mut [&mut theirs]);
             });
         }
         time("floor", flush, &mut |_| {
             std::hint::black_box(sum(std::hint::black_box(&weights)));
+        });
+        time("int8 floor", flush, &mut |_| {
+            std::hint::black_box(widen(std::hint::black_box(&bytes)));
         });
         if let Some(product) = &mut product {
             let calls = (hot / 10).clamp(5, 50);

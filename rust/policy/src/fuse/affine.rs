@@ -19,9 +19,15 @@ pub(super) fn channels(graph: &mut Graph, uses: &Uses, index: usize) -> bool {
         let (producer, shape) = (uses.only(graph, layer)?, &graph.values[layer].shape);
         let axis = match producer.op {
             Op::Linear(None) | Op::LayerNorm { .. } | Op::RmsNorm { .. } => shape.len() - 1,
-            Op::Conv { act: None, .. } | Op::GroupNorm { .. } => 1,
+            Op::Conv { act: None, .. } | Op::GroupNorm { .. } | Op::Overlap(_) => 1,
             _ => return None,
         };
+        let mut inputs = producer.inputs.clone();
+        if let Op::Overlap(_) = producer.op {
+            let product = uses.only(graph, inputs[0])?;
+            let Op::Conv { act: None, .. } = product.op else { return None };
+            inputs.insert(1, product.inputs[1]);
+        }
         // A norm over more than the last axis has more weights than channels.
         let whole = match producer.op {
             Op::LayerNorm { width, .. } | Op::RmsNorm { width, .. } => width == shape[axis],
@@ -29,10 +35,14 @@ pub(super) fn channels(graph: &mut Graph, uses: &Uses, index: usize) -> bool {
         };
         let same = whole && *shape == graph.values[node.output].shape;
         let c = per_channel(graph, c, shape, axis).filter(|_| same)?;
-        Some((producer.op.clone(), producer.inputs.clone(), c))
+        Some((producer.op.clone(), inputs, c))
     });
     let Some((op, inputs, c)) = found else { return false };
-    rewritten(graph, f, &op, inputs, &c).is_some_and(|inputs| replace(graph, index, op, inputs))
+    let Some(mut inputs) = rewritten(graph, f, &op, inputs, &c) else { return false };
+    if let (Op::Overlap(_), Some(product)) = (&op, uses.producer[inputs[0]]) {
+        graph.nodes[product].inputs[1] = inputs.remove(1);
+    }
+    replace(graph, index, op, inputs)
 }
 
 /// The constant `value`, one number for each channel of `axis`.
@@ -44,7 +54,8 @@ fn per_channel(graph: &Graph, value: ValueId, shape: &[usize], axis: usize) -> O
     fits.then(|| (0..shape[axis]).map(|c| t.data[if single { 0 } else { c }]).collect())
 }
 
-/// Inputs of the layer with `c` in its weights; `None` when a weight would overflow or there is no place for it.
+/// Inputs of the layer with `c` in its weights (those of a transposed convolution stand in the product before it, and come
+/// as its second input); `None` when a weight would overflow or there is no place for it.
 fn rewritten(
     graph: &mut Graph,
     f: Binary,
@@ -61,10 +72,12 @@ fn rewritten(
     };
     if scales {
         let w = graph.values[inputs[1]].constant.clone()?;
-        // Elements of one channel lie apart by the last dimension; a convolution has blocks of them.
+        // Elements of one channel lie apart by the last dimension, where a transposed convolution has a column for each
+        // tap; a convolution has blocks of them.
         let last = *w.shape.last()?;
         let block = if let [_, rows, each] = w.shape[..] { rows * each } else { w.data.len() };
-        let channel = |i: usize| i / block * last + i % last;
+        let taps = if let Op::Overlap(along) = op { along.kernel } else { 1 };
+        let channel = |i: usize| (i / block * last + i % last) / taps;
         let data = w.data.iter().enumerate().map(|(i, &x)| apply(x, c[channel(i)])).collect();
         inputs[1] = stored(graph, Tensor { dtype: DType::F32, shape: w.shape.clone(), data })?;
     }

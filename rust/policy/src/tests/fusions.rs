@@ -1,6 +1,7 @@
 //! What exporters write out becomes one operation again, and what only looks like it does not. The graphs are torch
 //! 2.13's, from both exporters.
 
+use super::properties::numbers;
 use crate::op::{Op, Unary};
 use crate::testing::{Model, float, int, ints};
 
@@ -210,6 +211,26 @@ fn constants_and_batch_norm_go_into_weights() {
     ));
     same_numbers(&batch(false), &ROWS);
     same_numbers(&batch(true), &ROWS);
+    // A transposed convolution has its weights in the product before it; here two groups of two channels.
+    let transposed = |more: bool| {
+        let m = Model::new(17, &[1, 4, 5])
+            .floats("w", &[4, 2, 3], &numbers(7, 24, 1.0))
+            .floats("b", &[4], &numbers(8, 4, 1.0))
+            .floats("m", &[4], &numbers(9, 4, 1.0))
+            .floats("v", &[4], &[0.5, 1.0, 2.0, 3.0])
+            .node("ConvTranspose", "x w b -> g", vec![ints("strides", &[2]), int("group", 2)])
+            .node("BatchNormalization", "g m b m v -> n", vec![]);
+        if more { m.node("Add", "g n -> y", vec![]) } else { m.node("Relu", "n -> y", vec![]) }
+    };
+    assert!(matches!(
+        fused(&transposed(false))[..],
+        [Op::Unfold(_), Op::Conv { groups: 2, act: None }, Op::Overlap(_), Op::Unary(Unary::Relu)]
+    ));
+    let x = numbers(10, 20, 1.0);
+    same_numbers(&transposed(false), &x);
+    // What is read before it, too, keeps its numbers.
+    assert_eq!(fused(&transposed(true)).len(), 7);
+    same_numbers(&transposed(true), &x);
     // In front of a layer it stays: a large mean would cancel.
     let before = Model::new(17, &[2, 4])
         .floats("w", &[4, 3], &[0.25; 12])
