@@ -14,7 +14,7 @@ from pathlib import Path
 
 EXTRA_OF = {"torch": "train", "mujoco": "train", "gymnasium": "train", "tyro": "train", "rich": "train",
             "onnx": "train", "onnxscript": "train", "tensorboard": "train",
-            "onnxruntime": "import", "yaml": "import"}  # fmt: skip
+            "onnxruntime": "import", "yaml": "import", "matplotlib": "viz"}  # fmt: skip
 
 
 @dataclass(frozen=True)

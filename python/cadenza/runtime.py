@@ -21,6 +21,7 @@ import numpy as np
 
 from cadenza import _native
 from cadenza._native import Bundle, BundleError, ParityReport, Policy, RuntimeFault
+from cadenza.player import Episode, Played, SequencePlayer
 
 if TYPE_CHECKING:
     import mujoco
@@ -30,13 +31,16 @@ if TYPE_CHECKING:
 __all__ = [
     "Bundle",
     "BundleError",
+    "Episode",
     "Handle",
     "ParityReport",
+    "Played",
     "Policy",
     "Report",
     "RunConfig",
     "Runtime",
     "RuntimeFault",
+    "SequencePlayer",
     "SimDevice",
     "Snapshot",
 ]

@@ -9,6 +9,7 @@ mod error;
 mod frames;
 mod kinematics;
 mod log;
+mod player;
 mod robot;
 mod run;
 mod sim;
@@ -30,5 +31,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     kinematics::register(module)?;
     run::register(module)?;
     log::register(module)?;
+    player::register(module)?;
     cli::register(module)
 }

@@ -1,7 +1,10 @@
 //! Logs: columns by name, and the report page.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
+use cadenza_runtime::control::FaultReport;
+use cadenza_runtime::log::entry::VerdictEntry;
 use cadenza_runtime::log::{Log, LogError};
 use cadenza_runtime::report;
 use cadenza_runtime::state::Joints;
@@ -48,7 +51,7 @@ impl PyLog {
     }
 
     /// Arrays `[ticks, joints]` by name: `q`, `dq`, `tau` measured, `command`, `command_velocity` sent;
-    /// and `level` `[ticks]` of each command.
+    /// `level` `[ticks]` of each command, and the control ticks of both, `state_tick` and `command_tick`.
     fn joints<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let n = self.0.header().joints.len();
         let states = self.0.states().collect::<Result<Vec<_>, LogError>>().map_err(error::log)?;
@@ -66,7 +69,46 @@ impl PyLog {
         d.set_item("command_velocity", rows(py, &velocity, n))?;
         let levels: Vec<u8> = commands.iter().map(|c| c.value.level as u8).collect();
         d.set_item("level", PyArray1::from_vec(py, levels))?;
+        let ticks = states.iter().map(|s| s.value.tick).collect();
+        d.set_item("state_tick", PyArray1::<u64>::from_vec(py, ticks))?;
+        let ticks = commands.iter().map(|c| c.value.tick).collect();
+        d.set_item("command_tick", PyArray1::<u64>::from_vec(py, ticks))?;
         Ok(d)
+    }
+
+    /// Verdicts of the monitors as columns `tick`, `monitor` (index), `step`, `closed` (robustness of the instant that
+    /// closed, NaN where none did), `lo`, `hi`.
+    fn verdicts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let verdicts = self.0.verdicts().collect::<Result<Vec<_>, LogError>>().map_err(error::log)?;
+        let whole = |f: fn(&VerdictEntry) -> u64| verdicts.iter().map(|v| f(&v.value)).collect();
+        let real = |f: fn(&VerdictEntry) -> f64| verdicts.iter().map(|v| f(&v.value)).collect();
+        let d = PyDict::new(py);
+        d.set_item("tick", PyArray1::<u64>::from_vec(py, whole(|v| v.tick)))?;
+        d.set_item("monitor", PyArray1::<u64>::from_vec(py, whole(|v| v.monitor.into())))?;
+        d.set_item("step", PyArray1::<u64>::from_vec(py, whole(|v| v.step)))?;
+        d.set_item("closed", PyArray1::<f64>::from_vec(py, real(|v| v.closed.unwrap_or(f64::NAN))))?;
+        d.set_item("lo", PyArray1::<f64>::from_vec(py, real(|v| v.lo)))?;
+        d.set_item("hi", PyArray1::<f64>::from_vec(py, real(|v| v.hi)))?;
+        Ok(d)
+    }
+
+    /// Faults in order as JSON: `[{"tick", "reason", "subject", "value", "limit", "level"}]`.
+    fn events(&self) -> PyResult<String> {
+        let header = self.0.header();
+        let joints: Vec<String> = header.joints.iter().map(|j| j.name.clone()).collect();
+        let monitors: Vec<String> = header.monitors.iter().map(|m| m.name.clone()).collect();
+        let faults = self
+            .0
+            .events()
+            .map(|e| e.map(|e| FaultReport::new(&e.value, &joints, &monitors)))
+            .collect::<Result<Vec<_>, LogError>>()
+            .map_err(error::log)?;
+        serde_json::to_string(&faults).map_err(error::log)
+    }
+
+    /// Messages that the recorder dropped, by topic; topics that lost none are absent.
+    fn dropped(&self) -> HashMap<&'static str, u64> {
+        self.0.dropped().iter().map(|&(topic, n)| (topic.name(), n)).collect()
     }
 
     /// The report: one self-contained HTML page.

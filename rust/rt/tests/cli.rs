@@ -150,6 +150,9 @@ fn bad_bundles_and_robots_are_named() {
         ("report walk.cadenza", "walk.cadenza: not an MCAP file"),
         ("bench compare a.json b.json", "a.json: "),
         ("bench latency walk.cadenza --robot robot --hz 100", "--hz 100"),
+        ("bench latency walk.cadenza --robot robot --stress 5000", "at most 1024"),
+        ("bench latency walk.cadenza --robot robot --evict lots", "'lots': a size such as 64MiB"),
+        ("bench latency walk.cadenza --robot robot --evict 5GiB", "at most 4 GiB"),
     ];
     for (line, words) in cases {
         let said = place.run(line);
@@ -385,4 +388,40 @@ fn a_bench_is_measured_written_and_compared() {
     place.run("bench compare b.json a.json").code(0);
     place.write("c.json", "{}");
     assert!(place.run("bench compare a.json c.json").code(2).contains("c.json: after"));
+}
+
+#[test]
+fn a_bench_under_stress_on_cold_caches_has_rows_and_a_page() {
+    let place = Place::new();
+    let words = "bench latency walk.cadenza --robot robot --seconds 0.1 --stress 1 --evict 256KiB --html a.html --out a.json";
+    let text = place.run(words).code(0);
+    for words in ["cold whole tick", "cold: missed", "cold / hot tick", "a.html", "a.json"] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    let page = String::from_utf8(place.read("a.html")).unwrap();
+    assert!(
+        page.starts_with("<!doctype html>")
+            && page.contains("<svg")
+            && page.contains("Worst ticks on cold caches")
+    );
+    let stats: Value = serde_json::from_slice(&place.read("a.json")).unwrap();
+    let config = &stats["config"];
+    assert_eq!(
+        (&config["stress"], &config["evict_bytes"], &config["device"]),
+        (&json!(1), &json!(262_144), &json!("null"))
+    );
+    assert!(stats["load_before"].is_number() && stats["environment"]["rt"]["kernel"].is_string());
+    assert_eq!(stats["cold"]["counters"]["ticks"], stats["counters"]["ticks"]);
+    assert!(
+        !stats["worst"].as_array().unwrap().is_empty()
+            && !stats["cold"]["worst"].as_array().unwrap().is_empty()
+    );
+    let row =
+        |name: &str| stats["stages"].as_array().unwrap().iter().find(|row| row["name"] == name).cloned();
+    assert_eq!(row("cold whole tick").unwrap()["count"], row("whole tick").unwrap()["count"]);
+    // What was asked for differs: said, not refused.
+    let mut other = stats.clone();
+    other["config"]["stress"] = json!(3);
+    place.write("b.json", other.to_string());
+    assert!(place.run("bench compare a.json b.json").code(0).contains("busy threads differs: 1 → 3"));
 }

@@ -43,6 +43,17 @@ pub enum Flow {
     Exhausted = 2,
 }
 
+impl Flow {
+    /// Name in front ends.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Flow::Run => "run",
+            Flow::Hold => "hold",
+            Flow::Exhausted => "exhausted",
+        }
+    }
+}
+
 /// What the limiter is asked for at one control tick, robot order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Target {

@@ -154,16 +154,50 @@ impl Sequence {
     /// [`ActionError::BadValue`] for a horizon, a fade or an up-sampling that cannot work; [`ActionError::Robot`] for rates
     /// that do not divide.
     pub fn new(manifest: &Manifest, robot: &Robot, config: &RunConfig) -> Result<Self, ActionError> {
-        let chunk = &manifest.chunk;
-        let horizon = match chunk.mode {
-            ChunkMode::Open => chunk.horizon,
-            ChunkMode::None | ChunkMode::Lazy => 1,
-        };
-        if !(1..=4096).contains(&horizon) {
-            return Err(bad("chunk.horizon", horizon, "1 to 4096"));
-        }
-        let usual = if horizon > 1 { Upsample::Linear } else { Upsample::Hold };
+        let usual = if horizon(manifest)? > 1 { Upsample::Linear } else { Upsample::Hold };
         let upsample = config.upsample.unwrap_or(usual);
+        let mut places = Vec::new();
+        for (name, channel) in &manifest.action.channels {
+            places.push((crate::robot::JointMap::new(robot, &[name])?.places()[0], *channel));
+        }
+        let tolerance = robot
+            .joints
+            .iter()
+            .map(|j| PREFIX_TOLERANCE * (j.limits.position[1] - j.limits.position[0]))
+            .collect();
+        let rates = (u64::from(ticks_per_step(manifest)?), u64::from(robot.safety.hold_ticks));
+        Self::build(manifest, config, upsample, rates, &places, tolerance)
+    }
+
+    /// An empty plan of the actions themselves, in graph units and the network's order; a tick is a policy step. For
+    /// simulations without a robot: after `hold_steps` steps without an action the sequence is exhausted.
+    ///
+    /// # Errors
+    /// [`ActionError::BadValue`] for a horizon or a fade that cannot work, and for more actions than fit.
+    pub fn of_actions(manifest: &Manifest, config: &RunConfig, hold_steps: u64) -> Result<Self, ActionError> {
+        let action = &manifest.action;
+        let n = action.joints.len();
+        if !(1..=MAX_JOINTS).contains(&n) {
+            return Err(bad("action.joints", n, "1 to 64"));
+        }
+        let place = |name: &String| action.joints.iter().position(|joint| joint == name);
+        let places: Vec<_> =
+            action.channels.iter().filter_map(|(name, channel)| Some((place(name)?, *channel))).collect();
+        let [lo, hi] = action.raw_clip.unwrap_or([-1.0, 1.0]);
+        let tolerance = vec![PREFIX_TOLERANCE * (hi - lo); n];
+        Self::build(manifest, config, Upsample::Hold, (1, hold_steps), &places, tolerance)
+    }
+
+    fn build(
+        manifest: &Manifest,
+        config: &RunConfig,
+        upsample: Upsample,
+        (ticks_per_step, hold_ticks): (u64, u64),
+        places: &[(usize, Channel)],
+        tolerance: Vec<f64>,
+    ) -> Result<Self, ActionError> {
+        let chunk = &manifest.chunk;
+        let horizon = horizon(manifest)?;
         if upsample != Upsample::Hold && horizon < 2 {
             return Err(bad(
                 "upsample = linear or cubic with horizon",
@@ -174,21 +208,20 @@ impl Sequence {
         let seam = config.seam.unwrap_or(Seam::of(chunk));
         let (fade, recovery) = seam.fades(chunk, horizon)?;
         let (mut discrete, mut angle) = (0, 0);
-        for (name, channel) in &manifest.action.channels {
-            let joint = crate::robot::JointMap::new(robot, &[name])?.places()[0];
+        for &(joint, channel) in places {
             match channel {
                 Channel::Linear => {}
                 Channel::Discrete => discrete |= 1 << joint,
                 Channel::Angle => angle |= 1 << joint,
             }
         }
-        let n = robot.joints.len();
+        let n = tolerance.len();
         // A chunk may start up to one horizon ahead and is one horizon long.
         let capacity = 2 * horizon + 1;
         Ok(Self {
             n,
             horizon,
-            ticks_per_step: u64::from(ticks_per_step(manifest)?),
+            ticks_per_step,
             policy_dt: manifest.rates.policy_dt,
             upsample,
             seam,
@@ -196,15 +229,11 @@ impl Sequence {
             recovery,
             freeze: u64::from(config.freeze),
             late: config.late,
-            hold_ticks: u64::from(robot.safety.hold_ticks),
+            hold_ticks,
             first_wait: 0,
             discrete,
             angle,
-            tolerance: robot
-                .joints
-                .iter()
-                .map(|j| PREFIX_TOLERANCE * (j.limits.position[1] - j.limits.position[0]))
-                .collect(),
+            tolerance,
             epoch: 0,
             newest: None,
             values: vec![0.0; capacity * n],
@@ -437,6 +466,15 @@ impl Sequence {
         let slot = self.place(tick);
         (self.ticks[slot] == Some(tick)).then_some(slot)
     }
+}
+
+/// Rows of a bundle's chunks.
+fn horizon(manifest: &Manifest) -> Result<usize, ActionError> {
+    let horizon = match manifest.chunk.mode {
+        ChunkMode::Open => manifest.chunk.horizon,
+        ChunkMode::None | ChunkMode::Lazy => 1,
+    };
+    if (1..=4096).contains(&horizon) { Ok(horizon) } else { Err(bad("chunk.horizon", horizon, "1 to 4096")) }
 }
 
 /// From one value to another; the shorter way round for an angle.

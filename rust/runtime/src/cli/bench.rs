@@ -6,11 +6,13 @@ use super::output::Out;
 use super::run::prepare_at;
 use super::{Failure, Host, Outcome, bad, in_file, open_bundle, open_robot};
 use crate::config::RunConfig;
-use crate::control::Inbox;
-use crate::log::entry::Stage;
+use crate::control::{Inbox, Report};
+use crate::report::bench_html;
 use crate::timing::bare::PairedClock;
 use crate::timing::compare::{CompareError, compare};
-use crate::timing::summary::{BARE_WAKE, StageSummary, StatsSummary};
+use crate::timing::host;
+use crate::timing::measurement::{BenchConfig, Measurement};
+use crate::timing::stress::{BusyThreads, ColdClock, Eviction, MAX_BYTES, MAX_THREADS};
 
 /// Measure the loop, compare two measurements.
 #[derive(clap::Subcommand)]
@@ -24,7 +26,8 @@ pub(super) enum Verb {
 
 /// Measure the whole loop in real time: every stage, and a bare sleeper in between.
 ///
-/// Blocks of 64 ticks alternate with 64 bare periods of the same thread, so it takes twice as long as --seconds.
+/// Blocks of 64 ticks alternate with 64 bare periods of the same thread, so it takes twice as long as --seconds. With
+/// --evict as many ticks follow on cold caches, each after a pause in which the memory is touched.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  PROGRAM bench latency walk.cadenza --robot robots/arm6 --device null --seconds 20 --out a.json"
@@ -47,6 +50,29 @@ pub(super) struct Latency {
     /// JSON to write.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Page with charts to write.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Busy threads beside the loop.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    stress: usize,
+    /// Measure cold caches as well: memory to touch before each tick, such as 64MiB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    evict: Option<usize>,
+}
+
+/// `64MiB`, `512KiB`, `1GiB`, or bytes.
+fn size(text: &str) -> Result<usize, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let (digits, shift) = units
+        .into_iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))
+        .unwrap_or((text, 0));
+    let bytes = digits.trim().parse::<usize>().ok().and_then(|n| n.checked_mul(1 << shift));
+    match bytes {
+        Some(bytes) if (1..=MAX_BYTES).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("'{text}': a size such as 64MiB, at most {} GiB", MAX_BYTES >> 30)),
+    }
 }
 
 /// Compare two measurements stage by stage, with 95 % intervals. Exit code 4 when a stage got worse.
@@ -76,40 +102,63 @@ fn latency(args: &Latency, host: &dyn Host, out: &mut Out) -> Outcome {
         let own = robot.control_hz;
         return Err(bad(format_args!("--hz {hz}: {} runs at {own} Hz", robot.path.display())));
     }
+    if args.stress > MAX_THREADS {
+        return Err(bad(format_args!("--stress {}: at most {MAX_THREADS} threads", args.stress)));
+    }
+    let eviction = args
+        .evict
+        .map(Eviction::new)
+        .transpose()
+        .map_err(|error| bad(format_args!("--evict {}: {error}", args.evict.unwrap_or_default())))?;
     let config = RunConfig { seconds: Some(args.seconds), ..RunConfig::default() };
+    let load_before = host::load();
+    let busy = BusyThreads::start(args.stress)
+        .map_err(|error| bad(format_args!("--stress {}: {error}", args.stress)))?;
     let mut clock = PairedClock::new(robot.control_period_ns(), config.spin_us);
     let time = clock.time_source();
     let prepared = prepare_at(&args.bundle, &bundle, &robot, &args.device, &config, time, host)?;
-    let report = prepared.run_on(&mut clock, Inbox::empty());
-    if report.exit_code != 0 {
-        return Err(Failure {
-            text: format!("the run ended early: {}", report.ended),
-            code: report.exit_code,
-        });
+    let about = BenchConfig {
+        bundle: bundle.manifest().name.clone(),
+        robot: robot.name.clone(),
+        device: args.device.clone(),
+        control_hz: robot.control_hz,
+        seconds: args.seconds,
+        placement: prepared.placement().to_string(),
+        stress: args.stress,
+        evict_bytes: args.evict.unwrap_or(0),
+        spin_us: config.spin_us,
+    };
+    let report = whole(prepared.run_on(&mut clock, Inbox::empty()))?;
+    let mut measured = Measurement::new(about, load_before, report.stats, clock.lateness());
+    if let Some(eviction) = eviction {
+        let mut clock = ColdClock::new(robot.control_period_ns(), config.spin_us, eviction);
+        let time = clock.time_source();
+        let prepared = prepare_at(&args.bundle, &bundle, &robot, &args.device, &config, time, host)?;
+        measured.add_cold(whole(prepared.run_on(&mut clock, Inbox::empty()))?.stats);
     }
-    let mut stats = report.stats;
-    stats.stages.insert(0, StageSummary::new(BARE_WAKE, clock.lateness()));
-    out.say(stats.table().trim_end());
-    if let Some(ratio) = ratio(&stats) {
-        out.say(ratio);
-    }
+    drop(busy);
+    out.say(measured.table().trim_end());
     if let Some(path) = &args.out {
-        write(path, &stats)?;
-        out.say(format_args!(" {}", path.display()));
+        write(path, &serde_json::to_string(&measured)?, out)?;
+    }
+    if let Some(path) = &args.html {
+        write(path, &bench_html(&measured)?, out)?;
     }
     Ok(0)
 }
 
-/// Wake lateness of the loop against that of the bare sleeper.
-fn ratio(stats: &StatsSummary) -> Option<String> {
-    let (bare, wake) = (stats.stage(BARE_WAKE)?, stats.stage(Stage::Wake.name())?);
-    let of = |a: u64, b: u64| a as f64 / b.max(1) as f64;
-    let (p50, p99) = (of(wake.p50, bare.p50), of(wake.p99, bare.p99));
-    (bare.count > 0).then(|| format!(" wake lateness / bare wake: p50 {p50:.2}, p99 {p99:.2}"))
+/// The report of a run that ended as it should.
+fn whole(report: Report) -> Result<Report, Failure> {
+    if report.exit_code == 0 {
+        return Ok(report);
+    }
+    Err(Failure { text: format!("the run ended early: {}", report.ended), code: report.exit_code })
 }
 
-fn write(path: &Path, stats: &StatsSummary) -> Result<(), Failure> {
-    std::fs::write(path, serde_json::to_string(stats)?).map_err(in_file(path))
+fn write(path: &Path, text: &str, out: &mut Out) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(in_file(path))?;
+    out.say(format_args!(" {}", path.display()));
+    Ok(())
 }
 
 fn comparison(args: &Compare, out: &mut Out) -> Outcome {

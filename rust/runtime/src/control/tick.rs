@@ -300,7 +300,7 @@ impl Controller {
 const FIRST_ANSWER: f64 = 1.0;
 
 /// When the policy is asked: by the run's rule, or each `chunk.execute` steps.
-fn trigger(manifest: &Manifest, config: &RunConfig) -> Result<Trigger, RunError> {
+pub(super) fn trigger(manifest: &Manifest, config: &RunConfig) -> Result<Trigger, RunError> {
     let chunk = &manifest.chunk;
     let trigger = config.trigger.unwrap_or(Trigger::Every(chunk.execute as u64));
     let refuse = |expected| Err(RunError::Config { key: "trigger", value: trigger.to_string(), expected });

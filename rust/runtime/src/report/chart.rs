@@ -18,8 +18,16 @@ pub(super) mod ink {
     pub(in super::super) const PURPLE: RGBColor = RGBColor(0x7d, 0x5b, 0xb0);
     pub(in super::super) const RED: RGBColor = RGBColor(0xc2, 0x45, 0x4b);
     pub(in super::super) const GREY: RGBColor = RGBColor(0x9a, 0xa3, 0xad);
+    pub(in super::super) const TEAL: RGBColor = RGBColor(0x3a, 0xa6, 0xb9);
+    pub(in super::super) const PINK: RGBColor = RGBColor(0xd0, 0x6c, 0xa4);
+    pub(in super::super) const YELLOW: RGBColor = RGBColor(0xc9, 0xa2, 0x27);
+    pub(in super::super) const BROWN: RGBColor = RGBColor(0x8c, 0x6a, 0x4f);
     pub(in super::super) const GRID: RGBColor = RGBColor(0xe4, 0xe8, 0xec);
     pub(in super::super) const TEXT: RGBColor = RGBColor(0x5b, 0x65, 0x70);
+    /// Everything that the style sheet replaces by attribute.
+    #[cfg(test)]
+    pub(in super::super) const ALL: [RGBColor; 11] =
+        [BLUE, ORANGE, GREEN, PURPLE, RED, GREY, TEAL, PINK, YELLOW, BROWN, GRID];
 }
 
 /// A curve with its colour; its width is in half pixels of the page.
@@ -123,6 +131,29 @@ fn decimate(curve: Curve) -> Curve {
         }
     }
     kept
+}
+
+/// One bar for each tick, its parts on top of each other, µs.
+pub(super) fn stack(size: (u32, u32), bars: &[Vec<(f64, RGBColor)>]) -> Result<String, LogError> {
+    let tallest = bars.iter().map(|bar| bar.iter().map(|part| part.0).sum()).fold(1e-3, f64::max);
+    svg(size, |area| {
+        let (x, y) = (0.0..bars.len().max(1) as f64, 0.0..1.05 * tallest);
+        let mut chart =
+            axes(area, x, y, "worst ticks, the worst first", "µs", &|x| short(x.round()), &|y| {
+                number(*y, tallest)
+            })?;
+        for (i, bar) in bars.iter().enumerate() {
+            let mut from = 0.0;
+            let parts = bar.iter().filter(|part| part.0 > 0.0).map(|&(height, color)| {
+                let to = from + height;
+                let part = Rectangle::new([(i as f64 + 0.06, from), (i as f64 + 0.94, to)], color.filled());
+                from = to;
+                part
+            });
+            chart.draw_series(parts).map_err(failed)?;
+        }
+        Ok(())
+    })
 }
 
 /// A band of coloured stretches under a time axis.

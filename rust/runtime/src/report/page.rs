@@ -5,6 +5,7 @@ use std::fmt::Write;
 use plotters::style::RGBColor;
 
 use super::chart::{self, Line, ink, number};
+use super::parts::{CLOSE, HALF, WIDE, escape, key, open, stages};
 use super::series::{JointCurves, MonitorCurves, Run};
 use crate::action::Flow;
 use crate::log::entry::Stage;
@@ -13,9 +14,7 @@ use crate::log::{Log, LogError};
 use crate::safety::{Fault, Level, Reason};
 use crate::timing::summary::{SENSOR_TO_COMMAND, StageSummary};
 
-/// Charts over the whole width, and in a column of two; twice their size on the page.
-const WIDE: (u32, u32) = (2200, 480);
-const HALF: (u32, u32) = (1040, 400);
+/// Bands over the whole width, at twice their size on the page.
 const BAND: (u32, u32) = (2200, 120);
 /// Most points of all joints' curves together, which bounds the page to about 1.5 MB.
 const POINTS: usize = 100_000;
@@ -32,13 +31,7 @@ pub fn html(log: &Log) -> Result<String, LogError> {
     let run = Run::read(log, columns)?;
     let mut page = String::new();
     let title = format!("{} · {}", escape(&header.robot), escape(&header.bundle));
-    let _ = write!(
-        page,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
-         <style>\n{}</style>\n</head>\n<body>\n<main>\n",
-        include_str!("style.css")
-    );
+    open(&mut page, &title);
     let _ = write!(
         page,
         "<h1>{title}</h1>\n<p class=\"soft\">{} Hz control · {} Hz policy · {}</p>\n",
@@ -55,7 +48,7 @@ pub fn html(log: &Log) -> Result<String, LogError> {
     timing(&mut page, &run)?;
     joints(&mut page, log, &run)?;
     details(&mut page, log);
-    page += "</main>\n</body>\n</html>\n";
+    page += CLOSE;
     Ok(page)
 }
 
@@ -79,16 +72,6 @@ fn tiles(page: &mut String, log: &Log, run: &Run) {
         tile(format!("{:.1} µs", row.p99 as f64 / 1e3), "whole tick, p99", false);
     }
     tile(dropped.to_string(), "records dropped", dropped > 0);
-    *page += "</div>\n";
-}
-
-/// A legend: colour variable, words.
-fn key(page: &mut String, items: &[(&str, &str)], class: &str) {
-    *page += "<div class=\"key\">";
-    for (color, words) in items {
-        let _ =
-            write!(page, "<span><i class=\"{class}\" style=\"background:var(--{color})\"></i>{words}</span>");
-    }
     *page += "</div>\n";
 }
 
@@ -249,19 +232,12 @@ fn timing(page: &mut String, run: &Run) -> Result<(), LogError> {
         key(page, &keys, "");
         *page += &chart::survival(WIDE, &rows)?;
     }
-    *page += "</div>\n<div class=\"card\"><table>\n<tr><th>µs</th><th>count</th><th>min</th><th>p50</th><th>p90</th>\
-              <th>p99</th><th>p99.9</th><th>max</th><th>mean</th></tr>\n";
-    for row in run.stats.stages.iter().filter(|row| row.count > 0) {
-        let _ = write!(page, "<tr><td>{}</td><td>{}</td>", escape(&row.name), row.count);
-        for ns in [row.min, row.p50, row.p90, row.p99, row.p99_9, row.max] {
-            let _ = write!(page, "<td>{:.1}</td>", ns as f64 / 1e3);
-        }
-        let _ = writeln!(page, "<td>{:.1}</td></tr>", row.mean / 1e3);
-    }
+    *page += "</div>\n<div class=\"card\">";
+    stages(page, &run.stats.stages);
     let counters = &run.stats.counters;
     let _ = writeln!(
         page,
-        "</table><p class=\"soft small\">{} of {} ticks came after a missed deadline; {} periods were skipped.</p></div>",
+        "<p class=\"soft small\">{} of {} ticks came after a missed deadline; {} periods were skipped.</p></div>",
         counters.missed, counters.ticks, counters.skipped
     );
     Ok(())
@@ -349,28 +325,4 @@ fn details(page: &mut String, log: &Log) {
         }
     }
     *page += "</div>\n";
-}
-
-/// Text as HTML: names come from files.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_cannot_break_the_page() {
-        assert_eq!(escape("<b a=\"&\">"), "&lt;b a=&quot;&amp;&quot;&gt;");
-    }
-
-    #[test]
-    fn every_colour_is_in_the_style_sheet() {
-        let style = include_str!("style.css");
-        for c in [ink::BLUE, ink::ORANGE, ink::GREEN, ink::PURPLE, ink::RED, ink::GREY, ink::GRID] {
-            let hex = format!("\"#{:02X}{:02X}{:02X}\"", c.0, c.1, c.2);
-            assert!(style.contains(&hex), "{hex}");
-        }
-    }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::measurement::{BenchConfig, Measurement};
 use super::summary::{BARE_WAKE, SCHEMA, StageSummary, StatsSummary};
 
 /// Resamples per ratio.
@@ -112,6 +113,8 @@ impl fmt::Display for Comparison {
 /// Compares two runs given as their JSON; a stage is worse when its median grew by more than `fail_above`.
 pub fn compare(before: &str, after: &str, fail_above: f64) -> Result<Comparison, CompareError> {
     let (a, b) = (parse("before", before)?, parse("after", after)?);
+    let warnings = differences(&a, &b);
+    let (a, b) = (a.stats, b.stats);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut stages = Vec::new();
     for row in a.stages.iter().filter(|row| row.count > 0) {
@@ -122,12 +125,13 @@ pub fn compare(before: &str, after: &str, fail_above: f64) -> Result<Comparison,
         let worse = p50.value > fail_above && p50.lo > 1.0 && row.name != BARE_WAKE;
         stages.push(StageComparison { name: row.name.clone(), p50, p99, worse });
     }
-    Ok(Comparison { fail_above, stages, warnings: differences(&a, &b) })
+    Ok(Comparison { fail_above, stages, warnings })
 }
 
-fn parse(which: &'static str, text: &str) -> Result<StatsSummary, CompareError> {
-    let summary: StatsSummary =
+fn parse(which: &'static str, text: &str) -> Result<Measurement, CompareError> {
+    let measured: Measurement =
         serde_json::from_str(text).map_err(|error| CompareError::Json { which, error })?;
+    let summary = &measured.stats;
     if summary.schema != SCHEMA {
         return Err(CompareError::Schema { which, schema: summary.schema });
     }
@@ -137,10 +141,20 @@ fn parse(which: &'static str, text: &str) -> Result<StatsSummary, CompareError> 
             return Err(CompareError::Count { which, stage: row.name.clone(), count: row.count, buckets });
         }
     }
-    Ok(summary)
+    Ok(measured)
 }
 
-fn differences(a: &StatsSummary, b: &StatsSummary) -> Vec<String> {
+fn differences(a: &Measurement, b: &Measurement) -> Vec<String> {
+    let asked =
+        |m: &Measurement, word: fn(&BenchConfig) -> String| m.config.as_ref().map_or_else(String::new, word);
+    let (device, stress) = (|c: &BenchConfig| c.device.clone(), |c: &BenchConfig| c.stress.to_string());
+    let touched = |c: &BenchConfig| format!("{} bytes", c.evict_bytes);
+    let configs = [
+        ("device", asked(a, device), asked(b, device)),
+        ("busy threads", asked(a, stress), asked(b, stress)),
+        ("memory touched", asked(a, touched), asked(b, touched)),
+    ];
+    let (a, b): (&StatsSummary, &StatsSummary) = (&a.stats, &b.stats);
     let (x, y) = (&a.environment, &b.environment);
     let cpu = |c: &Option<String>| c.clone().unwrap_or_else(|| "unknown".into());
     let pairs = [
@@ -152,6 +166,7 @@ fn differences(a: &StatsSummary, b: &StatsSummary) -> Vec<String> {
     ];
     let mut warnings: Vec<String> = pairs
         .into_iter()
+        .chain(configs)
         .filter(|(_, before, after)| before != after)
         .map(|(what, before, after)| format!("{what} differs: {before} → {after}"))
         .collect();

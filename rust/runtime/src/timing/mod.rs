@@ -5,6 +5,8 @@ pub mod clock;
 pub mod compare;
 pub mod doctor;
 pub mod host;
+pub mod measurement;
 pub mod sched;
 pub mod stats;
+pub mod stress;
 pub mod summary;

@@ -1,0 +1,229 @@
+//! A bundle without a robot: the same questions, answers and sequences as in the loop, one tick for each policy step.
+//!
+//! A [`Player`] serves simulations that have no robot.toml (any gymnasium task): it gives the action of each policy step
+//! in the network's own units and order. Limiter, gate and monitors belong to a robot and have no place here.
+
+use cadenza_policy::manifest::{ChunkMode, Manifest};
+use cadenza_policy::{Bundle, Options, Policy};
+
+use super::error::RunError;
+use super::planner::Planner;
+use super::policy::{Ask, PolicyError, PolicySource};
+use super::tick::trigger;
+use crate::action::{Chunk, Flow, Refusal, Sequence};
+use crate::config::{RunConfig, Trigger};
+use crate::state::MAX_JOINTS;
+
+/// What has happened since the last reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlayerCounts {
+    /// Times that the policy was asked.
+    pub asked: u64,
+    /// Answers that entered the plan.
+    pub accepted: u64,
+    /// Answers that came when all of their actions were in the past.
+    pub expired: u64,
+    /// Answers that were refused for another reason.
+    pub refused: u64,
+    /// Actions of accepted answers that were in the past already.
+    pub expired_actions: u64,
+}
+
+/// Plays one bundle, step by step, on the virtual clock.
+pub struct Player {
+    planner: Planner,
+    sequence: Sequence,
+    trigger: Trigger,
+    lazy: bool,
+    observation: usize,
+    past: usize,
+    actions: usize,
+    /// Newest accepted answer, past rows included, and the step of its question.
+    raw: Vec<f32>,
+    raw_step: Option<u64>,
+    start: Vec<f32>,
+    previous: Vec<f32>,
+    committed: Vec<f32>,
+    rows: Vec<f64>,
+    epoch: u32,
+    step: u64,
+    since_begun: u64,
+    counts: PlayerCounts,
+}
+
+impl Player {
+    /// Loads the bundle's policy. The knobs of `config` that concern sequences hold: `trigger`, `inject` (a control tick
+    /// is one policy step here), `seam`, `freeze`, `late`. After `hold_steps` steps without an action the sequence is
+    /// exhausted.
+    ///
+    /// # Errors
+    /// [`RunError`]: networks that cannot be loaded, sequences that cannot be played.
+    pub fn new(bundle: &Bundle, config: &RunConfig, hold_steps: u64) -> Result<Self, RunError> {
+        let policy = Policy::load(bundle, &Options::default())?;
+        Self::of(Box::new(policy), bundle.manifest(), config, hold_steps)
+    }
+
+    /// The same with a policy of one's own, whose answers are as the manifest says.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub fn of(
+        policy: Box<dyn PolicySource>,
+        manifest: &Manifest,
+        config: &RunConfig,
+        hold_steps: u64,
+    ) -> Result<Self, RunError> {
+        let actions = manifest.action.joints.len();
+        let sequence = Sequence::of_actions(manifest, config, hold_steps)?;
+        let past = if manifest.chunk.mode == ChunkMode::Open { manifest.chunk.past } else { 0 };
+        let answer = (past + sequence.horizon()) * actions;
+        let mut planner = match config.inject {
+            Some(latency) => Planner::delayed(policy, latency, manifest.rates.policy_dt),
+            None => Planner::inline(policy),
+        };
+        planner.allocate(manifest.observation.size, actions, answer);
+        let start: Vec<f32> = match &manifest.action.reset {
+            Some(values) => values.iter().map(|&x| x as f32).collect(),
+            None => vec![0.0; actions],
+        };
+        let mut player = Self {
+            planner,
+            trigger: trigger(manifest, config)?,
+            lazy: manifest.chunk.mode == ChunkMode::Lazy,
+            observation: manifest.observation.size,
+            past,
+            actions,
+            raw: vec![0.0; answer],
+            raw_step: None,
+            previous: start.clone(),
+            start,
+            committed: Vec::with_capacity(answer),
+            rows: vec![0.0; sequence.horizon() * actions],
+            sequence,
+            epoch: 0,
+            step: 0,
+            since_begun: 0,
+            counts: PlayerCounts::default(),
+        };
+        player.reset();
+        Ok(player)
+    }
+
+    /// A new episode: no plan, the policy's memory gone, answers under way forgotten.
+    pub fn reset(&mut self) {
+        self.planner.reset();
+        self.epoch = self.epoch.wrapping_add(1);
+        let mut held = [0.0; MAX_JOINTS];
+        for (held, &start) in held.iter_mut().zip(&self.start) {
+            *held = start.into();
+        }
+        self.sequence.reset(self.epoch, &held);
+        self.previous.copy_from_slice(&self.start);
+        (self.raw_step, self.step, self.since_begun) = (None, 0, 0);
+        self.counts = PlayerCounts::default();
+    }
+
+    /// Numbers in an observation.
+    pub fn observation_len(&self) -> usize {
+        self.observation
+    }
+
+    /// Numbers in an action.
+    pub fn action_len(&self) -> usize {
+        self.actions
+    }
+
+    /// What has happened since the last reset.
+    pub fn counts(&self) -> PlayerCounts {
+        self.counts
+    }
+
+    /// One policy step: asks the policy with `obs` where a question is due, takes what it has answered by now, and writes
+    /// the action of this step to `out` (graph units; the last one again where the plan has none).
+    ///
+    /// # Errors
+    /// [`PolicyError`]: a length that does not fit, an observation or an action that is not finite. A simulation has
+    /// nothing to protect: it stops there instead of holding.
+    pub fn step(&mut self, obs: &[f32], out: &mut [f64]) -> Result<Flow, PolicyError> {
+        for (got, want) in [(obs.len(), self.observation), (out.len(), self.actions)] {
+            if got != want {
+                return Err(PolicyError::WrongLength { got, want });
+            }
+        }
+        let step = self.step;
+        self.ask(obs, step);
+        self.listen(step)?;
+        self.step += 1;
+        let target = self.sequence.target(step);
+        out.copy_from_slice(&target.q[..self.actions]);
+        Ok(target.flow)
+    }
+
+    fn ask(&mut self, obs: &[f32], step: u64) {
+        if let Some(row) = self.raw_step.and_then(|first| step.checked_sub(1)?.checked_sub(first)) {
+            let from = (self.past + row as usize) * self.actions;
+            if let Some(row) = self.raw.get(from..from + self.actions) {
+                self.previous.copy_from_slice(row);
+            }
+        }
+        let begin = match self.trigger {
+            Trigger::Every(n) => self.since_begun.is_multiple_of(n),
+            Trigger::Remaining(n) => self.raw_step.is_none() || self.sequence.remaining(step) <= n,
+        };
+        self.since_begun = if begin { 1 } else { self.since_begun + 1 };
+        if !begin && !self.lazy {
+            return;
+        }
+        self.commit(step);
+        let ask = Ask { tick: step, begin, obs, previous: &self.previous, committed: &self.committed };
+        self.counts.asked += u64::from(self.planner.ask(&ask, self.epoch, step));
+    }
+
+    /// The actions that will be played before an answer to a question of `step` can come.
+    fn commit(&mut self, step: u64) {
+        self.committed.clear();
+        let Some(first) = self.raw_step.filter(|_| self.planner.is_late()) else { return };
+        let rows = self.raw.len() / self.actions;
+        for step in step..step.saturating_add(self.planner.forecast()).min(step + rows as u64) {
+            let row = (self.past + step.saturating_sub(first) as usize).min(rows - 1);
+            self.committed.extend_from_slice(&self.raw[row * self.actions..(row + 1) * self.actions]);
+        }
+    }
+
+    fn listen(&mut self, now: u64) -> Result<(), PolicyError> {
+        while let Some(answer) = self.planner.take(now) {
+            answer.outcome?;
+            if answer.values.len() != self.raw.len() {
+                return Err(PolicyError::WrongLength { got: answer.values.len(), want: self.raw.len() });
+            }
+            if let Some(index) = answer.values.iter().position(|x| !x.is_finite()) {
+                return Err(PolicyError::NotFinite { what: "action", index });
+            }
+            let (step, future) = (answer.step, &answer.values[self.past * self.actions..]);
+            for (row, &value) in self.rows.iter_mut().zip(future) {
+                *row = value.into();
+            }
+            let chunk = Chunk {
+                id: self.counts.accepted,
+                epoch: answer.epoch,
+                obs_tick: step,
+                first_tick: step,
+                rows: self.sequence.horizon(),
+                prefix: answer.prefix,
+                values: &self.rows,
+            };
+            match self.sequence.accept(&chunk, now) {
+                Ok(accepted) => {
+                    self.counts.accepted += 1;
+                    self.counts.expired_actions += accepted.expired as u64;
+                    self.raw.copy_from_slice(&answer.values);
+                    self.raw_step = Some(step);
+                }
+                Err(Refusal::Expired { .. }) => self.counts.expired += 1,
+                Err(_) => self.counts.refused += 1,
+            }
+            self.planner.delay(now.saturating_sub(step));
+        }
+        Ok(())
+    }
+}
