@@ -143,10 +143,10 @@ class _Host:
 
     def simulate(self, robot: str, bundle: str) -> object:
         from cadenza.robot import load_robot
-        from cadenza.runtime import SimDevice
+        from cadenza.runtime import Bundle, SimDevice, bundle_scene
 
         try:
-            return SimDevice.of(load_robot(Path(robot)))
+            return SimDevice.of(load_robot(Path(robot)), scene=bundle_scene(Bundle(bundle)))
         except ModuleNotFoundError as error:
             # The runtime shows the text of an error: it must say what to do.
             raise RuntimeError(f"device 'sim' needs {_extra(error) or error.name}") from None

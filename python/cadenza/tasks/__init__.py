@@ -7,10 +7,17 @@ from collections.abc import Callable
 import numpy as np
 
 from cadenza.robot import suggest
+from cadenza.sim.domain import Domain
+from cadenza.tasks.pick import PickArm6
 from cadenza.tasks.reach import ReachArm6
+from cadenza.tasks.stand import StandHumanoid29
 from cadenza.tasks.task import Environment, Task
 
-TASKS: dict[str, Callable[[], Task]] = {"cadenza/ReachArm6-v0": ReachArm6}
+TASKS: dict[str, Callable[[], Task]] = {
+    "cadenza/ReachArm6-v0": ReachArm6,
+    "cadenza/PickArm6-v0": PickArm6,
+    "cadenza/StandHumanoid29-v0": StandHumanoid29,
+}
 GYM_PREFIX = "gym:"
 
 
@@ -28,6 +35,7 @@ def make(
     seed: int | np.random.SeedSequence = 0,
     threads: int = 1,
     stagger: bool = False,
+    domain: Domain | None = None,
 ) -> Environment:
     """n running copies of a task.
 
@@ -37,14 +45,18 @@ def make(
         seed: seeds their starts.
         threads: threads of the simulation (robot tasks); they never change a number.
         stagger: spread the first episodes' ends (robot tasks).
+        domain: how simulations differ from the model (robot tasks); the task's own when None.
 
     Raises:
-        ValueError: an unknown id (with the nearest one), or a task with spaces that are no plain boxes.
+        ValueError: an unknown id (with the nearest one), a task with spaces that are no plain boxes, or a
+            domain for a task without a robot.
     """
     if task_id.startswith(GYM_PREFIX):
+        if domain is not None:
+            raise ValueError(f"{task_id} has no robot whose domain could be varied")
         from cadenza.tasks.gymnasium import GymEnvironment
 
         return GymEnvironment(task_id.removeprefix(GYM_PREFIX), n, seed=seed)
     from cadenza.sim.env import RobotEnvironment
 
-    return RobotEnvironment(make_task(task_id), n, seed=seed, threads=threads, stagger=stagger)
+    return RobotEnvironment(make_task(task_id), n, seed=seed, threads=threads, stagger=stagger, domain=domain)

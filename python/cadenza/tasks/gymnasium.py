@@ -83,6 +83,13 @@ class GymEnvironment:
             self._obs = self._rows(self._vector.reset(options={"reset_mask": done})[0])
         return Transition(self._obs.copy(), next_obs, reward, terminated, truncated & ~terminated, None)
 
+    def scene(self) -> tuple[Any, np.ndarray]:
+        """MuJoCo model and positions [nq] of the first copy. ValueError for a task without MuJoCo."""
+        base: Any = self._vector.envs[0].unwrapped
+        if not hasattr(base, "data"):
+            raise ValueError(f"{self.name} has no MuJoCo model that could be drawn")
+        return base.model, base.data.qpos.copy()
+
     def state_dict(self) -> dict[str, Any]:
         """All that an exact resume needs."""
         return {"obs": self._obs.copy(), "envs": [_save(env) for env in self._vector.envs]}
