@@ -14,6 +14,7 @@ from pathlib import Path
 
 EXTRA_OF = {"torch": "train", "mujoco": "train", "gymnasium": "train", "tyro": "train", "rich": "train",
             "onnx": "train", "onnxscript": "train", "tensorboard": "train",
+            "imageio_ffmpeg": "train", "ray": "ray",
             "onnxruntime": "import", "yaml": "import"}  # fmt: skip
 
 

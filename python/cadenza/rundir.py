@@ -29,6 +29,7 @@ command.txt        the commands that were given, the first on top
 metrics.csv        step,name,value: train/… between evaluations, eval/… of noise-free episodes, time/…
 events.out…        the same for TensorBoard: tensorboard --logdir {path}
 checkpoint.pt      everything that an exact resume needs; checkpoint.pt.previous is the one before it
+checkpoint.pt.chunks/   the large arrays of both (the replay), in pieces that are written once
 best.cadenza       the policy of the best evaluation so far, as a robot runs it (tasks with a robot)
 video/             films that `cadenza eval --video` made
 diverged.pt        only after a number that is not finite: state, action and agent at that moment

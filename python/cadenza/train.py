@@ -138,6 +138,7 @@ def train(
 
 def make_agent(config: TrainConfig, env: Environment, seed: int) -> Algorithm:
     """The algorithm of a run, untrained."""
+    _check_device(config.device)
     _, algorithm = ALGORITHMS[config.algorithm]
     info = EnvInfo(task=env.name, joints=env.action_names, max_episode_steps=env.episode_steps)
     return algorithm(
@@ -149,6 +150,20 @@ def make_agent(config: TrainConfig, env: Environment, seed: int) -> Algorithm:
         device=config.device,
         env_info=info,
     )
+
+
+def _check_device(name: str) -> None:
+    """ValueError when torch does not know the device, or the machine has none of it."""
+    device = torch.device("cpu")
+    try:
+        device = torch.device(name)
+        known = device.type in ("cpu", "cuda")
+    except RuntimeError:
+        known = False
+    if not known:
+        raise ValueError(f"device {name!r} is not known; there are cpu, cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r}: torch {torch.__version__} finds no GPU here; use cpu")
 
 
 def load_agent(run_dir: str | Path) -> tuple[TrainConfig, Algorithm, int]:

@@ -45,7 +45,7 @@ def test_a_step_is_gymnasiums_own_with_clipped_actions():
 
 
 def test_bad_ids_and_actions():
-    with pytest.raises(ValueError, match=r"no task 'gym:Hoper-v5'; did you mean 'Hopper-v5'\?"):
+    with pytest.raises(ValueError, match=r"no task 'gym:Hoper-v5'; did you mean 'gym:Hopper-v5'\?"):
         make("gym:Hoper-v5", 1)
     with pytest.raises(ValueError, match="action space Discrete"):
         make("gym:CartPole-v1", 1)

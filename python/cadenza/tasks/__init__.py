@@ -24,6 +24,10 @@ GYM_PREFIX = "gym:"
 def make_task(task_id: str) -> Task:
     """The robot task of that id. Raises ValueError, with the nearest id, for an unknown one."""
     if task_id not in TASKS:
+        import gymnasium
+
+        if task_id in gymnasium.registry:
+            raise ValueError(f"no task {task_id!r}; did you mean {GYM_PREFIX + task_id!r}?")
         raise ValueError(f"no task {task_id!r}{suggest(task_id, list(TASKS))}")
     return TASKS[task_id]()
 

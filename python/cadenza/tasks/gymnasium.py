@@ -38,7 +38,8 @@ class GymEnvironment:
 
     def __init__(self, gym_id: str, n: int, *, seed: int | np.random.SeedSequence = 0) -> None:
         if gym_id not in gymnasium.registry:
-            raise ValueError(f"no task 'gym:{gym_id}'{suggest(gym_id, list(gymnasium.registry))}")
+            near = suggest(f"gym:{gym_id}", [f"gym:{name}" for name in gymnasium.registry])
+            raise ValueError(f"no task 'gym:{gym_id}'{near}")
         self._vector = SyncVectorEnv(
             [lambda: gymnasium.make(gym_id) for _ in range(n)], autoreset_mode=AutoresetMode.DISABLED
         )
