@@ -39,6 +39,11 @@ def _python(module: str) -> Callable[[], Callable[[list[str]], int]]:
 VERBS = {
     "demo": Verb("train, export, run in real time, report", "cadenza demo --out runs/demo", _python("demo")),
     "train": Verb("train a policy", "cadenza train symphony --task cadenza/ReachArm6-v0", _python("train")),
+    "sweep": Verb(
+        "train many seeds and settings, one table",
+        "cadenza sweep symphony --task gym:Hopper-v5 --seeds 0..4 --jobs 2",
+        _python("sweep"),
+    ),
     "resume": Verb("go on with a stopped run", "cadenza resume runs/reach", _python("resume")),
     "eval": Verb("evaluate a run without noise", "cadenza eval runs/reach --episodes 50", _python("eval")),
     "export": Verb(
