@@ -47,7 +47,7 @@ def make(
         task_id: an id of `TASKS`, or `gym:` and a gymnasium id.
         n: number of copies.
         seed: seeds their starts.
-        threads: threads of the simulation (robot tasks); they never change a number.
+        threads: threads of the simulation (tasks on MuJoCo's batch); they never change a number.
         stagger: spread the first episodes' ends (robot tasks).
         domain: how simulations differ from the model (robot tasks); the task's own when None.
 
@@ -58,9 +58,13 @@ def make(
     if task_id.startswith(GYM_PREFIX):
         if domain is not None:
             raise ValueError(f"{task_id} has no robot whose domain could be varied")
+        gym_id = task_id.removeprefix(GYM_PREFIX)
+        from cadenza.tasks.gym_batch import BATCHED, BatchedGym
         from cadenza.tasks.gymnasium import GymEnvironment
 
-        return GymEnvironment(task_id.removeprefix(GYM_PREFIX), n, seed=seed)
+        if gym_id in BATCHED:
+            return BatchedGym(gym_id, n, seed=seed, threads=threads)
+        return GymEnvironment(gym_id, n, seed=seed)
     from cadenza.sim.env import RobotEnvironment
 
     return RobotEnvironment(make_task(task_id), n, seed=seed, threads=threads, stagger=stagger, domain=domain)

@@ -1,4 +1,5 @@
-"""gymnasium's own tasks as an `Environment`: `gym:Hopper-v5` and the like, stepped one after the other.
+"""gymnasium's own tasks as an `Environment`: `gym:Reacher-v5` and the like, stepped one after the other (the
+tasks of `cadenza.tasks.gym_batch` are stepped together).
 
 Actions are clipped to the task's bounds before they reach it. State is saved from the outside: gymnasium has
 no way to save an environment, so the plain attributes of every wrapper, the generator and MuJoCo's data are
