@@ -47,3 +47,23 @@ def cadenza(tmp_path):
         return done
 
     return call
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory):
+    """Writes the bundle of a task's untrained policy; gives its path."""
+    from cadenza.algos.symphony_config import SymphonyConfig
+    from cadenza.export import export_policy
+    from cadenza.tasks import make
+    from cadenza.train import make_agent
+    from cadenza.train_config import TrainConfig
+
+    def write(task):
+        config = TrainConfig(task=task, settings=SymphonyConfig(hidden=16))
+        env = make(task, 1)
+        module = make_agent(config, env, seed=0).deploy_module()
+        path = tmp_path_factory.mktemp("untrained") / "policy.cadenza"
+        export_policy(config, module, 0, path)
+        return path
+
+    return write

@@ -62,7 +62,22 @@ def test_every_verb_explains_itself_with_an_example(cadenza, words):
         (["reprot"], "did you mean 'report'"),
         (["xyzzy"], "unknown verb 'xyzzy'"),
         (["train", "symphony", "--task", "cadenza/ReachArm7-v0"], "did you mean 'cadenza/ReachArm6-v0'"),
-        (["train", "symfony", "--task", "x"], "unknown algorithm 'symfony'; there is: symphony"),
+        (["train", "symfony", "--task", "x"], "unknown algorithm 'symfony'; did you mean 'symphony'?"),
+        (["train", "symphony", "--task", "cadenza/Reach6-v0"], "did you mean 'cadenza/ReachArm6-v0'?"),
+        (["train", "symphony", "--task", "Hopper-v5"], "did you mean 'gym:Hopper-v5'?"),
+        (["train", "symphony", "--task", "gym:Hoper-v5"], "did you mean 'gym:Hopper-v5'?"),
+        (
+            ["train", "symphony", "--task", "cadenza/ReachArm6-v0", "--set", "gama=0.9"],
+            "did you mean 'gamma'?",
+        ),
+        (
+            ["train", "symphony", "--task", "cadenza/ReachArm6-v0", "--set", "domain.mas=1,1"],
+            "did you mean 'mass'?",
+        ),
+        (
+            ["train", "symphony", "--task", "cadenza/ReachArm6-v0", "--set", "domain.mass=1.2,0.8"],
+            "mass (1.2, 0.8)",
+        ),
         (["train"], "which algorithm? One of: symphony"),
         (["train", "symphony"], "--task"),
         (["train", "symphony", "--task", "cadenza/ReachArm6-v0", "--set", "nonsense=1"], "nonsense=1"),
@@ -373,3 +388,34 @@ def test_a_closed_pipe_is_no_error(tmp_path):
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert "Traceback" not in done.stderr
+
+
+def test_the_help_of_train_fits_a_screen(cadenza):
+    for words in (["train", "--help"], ["train", "symphony", "--help"]):
+        text = cadenza(*words).stdout
+        assert len(text.splitlines()) <= 45
+        assert "--task" in text and "example" in text
+
+
+@pytest.mark.parametrize(("device", "text"), [("cuda", "finds no GPU here"), ("gpu", "there are cpu, cuda")])
+def test_a_gpu_that_is_absent_is_said_so(cadenza, tmp_path, device, text):
+    import torch
+
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    words = ["--task", "cadenza/ReachArm6-v0", "--device", device, "--out", "runs/a"]
+    stderr = cadenza("train", "symphony", *words, code=2).stderr
+    assert f"device {device!r}" in stderr and text in stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_of_another_version_is_refused_with_both(cadenza, reach_run, tmp_path):
+    from cadenza import __version__
+
+    copy = tmp_path / "old"
+    shutil.copytree(reach_run, copy)
+    data = json.loads((copy / "config.json").read_text()) | {"format": 0, "cadenza": "0.0.1"}
+    (copy / "config.json").write_text(json.dumps(data))
+    for verb in (["resume"], ["eval"], ["export", "-o", "a.cadenza"]):
+        stderr = cadenza(verb[0], "old", *verb[1:], code=2).stderr
+        assert "config.json" in stderr and "0.0.1 in format 0" in stderr and __version__ in stderr

@@ -199,3 +199,40 @@ def test_a_chain_on_a_floating_base_starts_there():
     assert chain["floating"]
     pos, _ = forward(chain["chain"], ("a",), np.array([[np.pi / 2]]))
     np.testing.assert_allclose(pos[0], [0.2, 0.3, 0.0], atol=1e-12)
+
+
+def test_the_humanoid_fits_its_model():
+    robot = load_robot("humanoid29")
+    findings = robot.check()
+    assert {f.status for f in findings} == {"ok"}, findings
+    assert "35.112 kg" in next(f.text for f in findings if f.check == "masses")
+    names = robot.joint_names
+    assert len(names) == 29
+    assert [names[i] for i in (0, 6, 12, 15, 22)] == [
+        "left_hip_pitch_joint", "right_hip_pitch_joint", "waist_yaw_joint", "left_shoulder_pitch_joint",
+        "right_shoulder_pitch_joint",
+    ]  # fmt: skip
+    mirrored = ("roll", "yaw")
+    for left in (j for j in robot.joints if j.name.startswith("left_")):
+        right = robot.joints[names.index(left.name.replace("left_", "right_"))]
+        lo, hi = left.position
+        expected = (-hi, -lo) if any(axis in left.name for axis in mirrored) else (lo, hi)
+        assert right.position == expected, left.name
+        assert right.effort == left.effort
+        sign = -1 if any(axis in left.name for axis in mirrored) else 1
+        assert right.home == sign * left.home
+
+
+def test_the_humanoid_stands_on_both_soles():
+    robot = load_robot("humanoid29")
+    model = robot.model()
+    data = mujoco.MjData(model)
+    data.qpos[:] = robot.home_qpos(model)
+    mujoco.mj_forward(model, data)
+    soles = [data.site(f"{side}_foot").xpos[2] for side in ("left", "right")]
+    np.testing.assert_allclose(soles, 0.001, atol=1e-3)
+    assert np.array_equal(model.key("home").qpos, data.qpos)
+    # the centre of mass is above the soles
+    feet = data.geom("left_foot").xpos[0]
+    assert abs(data.subtree_com[0][0] - feet) < 0.1
+    assert abs(data.subtree_com[0][1]) < 1e-9

@@ -29,6 +29,7 @@ SMALL = TrainConfig(
     eval_episodes=3,
     log_every=60,
     checkpoint_every=120,
+    keep_best=False,
 )
 
 
@@ -196,7 +197,7 @@ def test_the_folder_holds_what_it_should(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["cadenza", "train", "a b"])
     train(replace(SMALL, steps=40), tmp_path / "run")
     names = {p.name.split(".")[0] for p in (tmp_path / "run").iterdir()}
-    assert names == {"config", "command", "metrics", "events", "checkpoint"}
+    assert names == {"README", "config", "command", "metrics", "events", "checkpoint"}
     assert (tmp_path / "run" / "command.txt").read_text() == "cadenza train 'a b'\n"
     assert RunDir(tmp_path / "run").config() == replace(SMALL, steps=40)
     monkeypatch.setattr(sys, "argv", ["cadenza", "resume", "run"])

@@ -1,8 +1,9 @@
 """Checkpoints: one file, written atomically, read only if whole.
 
 Layout: the line `cadenza-checkpoint 1`, the SHA-256 of the rest as a line of hexadecimal, then a torch
-archive that is loaded with `weights_only`, so that a foreign file cannot run code. Every array is copied into
-the file, so training goes on without touching the snapshot. Saving keeps the one before it as
+archive that is loaded with `weights_only`, so that a foreign file cannot run code. Large arrays lie beside
+it in `<name>.chunks`, in pieces that are written once (`cadenza.chunks`), so a checkpoint of a large replay
+costs what changed. Nothing that training does later touches a snapshot. Saving keeps the one before it as
 `<name>.previous`.
 """
 
@@ -18,9 +19,11 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from cadenza.chunks import LEAST_BYTES, ChunkError, ChunkStore
+
 _MAGIC = b"cadenza-checkpoint 1\n"
 _DIGEST = 64
-_ARRAY, _BYTES, _BIG = "__ndarray__", "__bytes__", "__int__"
+_ARRAY, _BYTES, _BIG, _CHUNKS = "__ndarray__", "__bytes__", "__int__", "__chunks__"
 
 
 class CheckpointError(ValueError):
@@ -42,7 +45,9 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
         OSError: the disk is full or the path not writable; the old checkpoint stays.
     """
     path = Path(path)
-    encoded = _encode(state, "state")
+    store = chunk_store(path)
+    encoded = _encode(state, "state", store)
+    store.sync()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w+b") as file:
@@ -59,6 +64,8 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+    if store.folder.exists():
+        store.keep(_chunks(encoded) | _kept_chunks(previous_checkpoint(path)))
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -71,17 +78,46 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             _check(path, file)
-            return _decode(torch.load(file, map_location="cpu", weights_only=True))
+            return _decode(torch.load(file, map_location="cpu", weights_only=True), chunk_store(path))
     except FileNotFoundError:
         raise CheckpointError(path, "no such checkpoint") from None
     except IsADirectoryError:
         raise CheckpointError(path, "a folder, not a checkpoint") from None
+    except ChunkError as error:
+        raise CheckpointError(path, str(error)) from error
 
 
 def previous_checkpoint(path: str | Path) -> Path:
     """Where the checkpoint before `path` is kept."""
     path = Path(path)
     return path.with_name(path.name + ".previous")
+
+
+def chunk_store(path: str | Path) -> ChunkStore:
+    """Where the large arrays of the checkpoint `path`, and of the one before it, lie."""
+    path = Path(path)
+    return ChunkStore(path.with_name(path.name.removesuffix(".previous") + ".chunks"))
+
+
+def _chunks(encoded: Any) -> set[str]:
+    """Names of all pieces that an encoded state needs."""
+    match encoded:
+        case dict() if _CHUNKS in encoded:
+            return set(encoded[_CHUNKS])
+        case dict():
+            return set().union(*map(_chunks, encoded.values()))
+        case list() | tuple():
+            return set().union(*map(_chunks, encoded))
+        case _:
+            return set()
+
+
+def _kept_chunks(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    with path.open("rb") as file:
+        file.seek(len(_MAGIC) + _DIGEST + 1)
+        return _chunks(torch.load(file, map_location="cpu", weights_only=True))
 
 
 def _check(path: Path, file: BufferedReader) -> None:
@@ -131,11 +167,13 @@ class _Hashing:
         self._file.flush()
 
 
-def _encode(value: Any, at: str) -> Any:
+def _encode(value: Any, at: str, store: ChunkStore) -> Any:
     match value:
         case torch.Tensor():
             # a view would drag its whole storage into the file
             return value.detach().clone()
+        case np.ndarray() if value.ndim and value.nbytes >= 2 * LEAST_BYTES:
+            return {_CHUNKS: store.write(value), "shape": list(value.shape), "dtype": value.dtype.str}
         case np.ndarray():
             array = np.require(value, requirements=("C", "W"))
             return {_ARRAY: torch.from_numpy(array), "shape": list(value.shape)}
@@ -150,15 +188,17 @@ def _encode(value: Any, at: str) -> Any:
         case int():
             return value if -(2**62) < value < 2**62 else {_BIG: str(value)}
         case Mapping():
-            return {key: _encode(v, f"{at}.{key}") for key, v in value.items()}
+            return {key: _encode(v, f"{at}.{key}", store) for key, v in value.items()}
         case list() | tuple():
-            return type(value)(_encode(v, f"{at}[{i}]") for i, v in enumerate(value))
+            return type(value)(_encode(v, f"{at}[{i}]", store) for i, v in enumerate(value))
         case _:
             raise TypeError(f"{at} is a {type(value).__name__}, which a checkpoint cannot hold")
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: Any, store: ChunkStore) -> Any:
     match value:
+        case dict() if _CHUNKS in value:
+            return store.read(value[_CHUNKS], tuple(value["shape"]), np.dtype(value["dtype"]))
         case dict() if _ARRAY in value:
             return value[_ARRAY].numpy().reshape(value["shape"])
         case dict() if _BYTES in value:
@@ -166,8 +206,8 @@ def _decode(value: Any) -> Any:
         case dict() if _BIG in value:
             return int(value[_BIG])
         case dict():
-            return {key: _decode(v) for key, v in value.items()}
+            return {key: _decode(v, store) for key, v in value.items()}
         case list() | tuple():
-            return type(value)(_decode(v) for v in value)
+            return type(value)(_decode(v, store) for v in value)
         case _:
             return value

@@ -14,7 +14,8 @@ from pathlib import Path
 
 EXTRA_OF = {"torch": "train", "mujoco": "train", "gymnasium": "train", "tyro": "train", "rich": "train",
             "onnx": "train", "onnxscript": "train", "tensorboard": "train",
-            "onnxruntime": "import", "yaml": "import", "matplotlib": "viz"}  # fmt: skip
+            "imageio_ffmpeg": "train", "ray": "ray", "matplotlib": "viz",
+            "onnxruntime": "import", "yaml": "import"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ def _python(module: str) -> Callable[[], Callable[[list[str]], int]]:
 VERBS = {
     "demo": Verb("train, export, run in real time, report", "cadenza demo --out runs/demo", _python("demo")),
     "train": Verb("train a policy", "cadenza train symphony --task cadenza/ReachArm6-v0", _python("train")),
+    "sweep": Verb(
+        "train many seeds and settings, one table",
+        "cadenza sweep symphony --task gym:Hopper-v5 --seeds 0..4 --jobs 2",
+        _python("sweep"),
+    ),
     "resume": Verb("go on with a stopped run", "cadenza resume runs/reach", _python("resume")),
     "eval": Verb("evaluate a run without noise", "cadenza eval runs/reach --episodes 50", _python("eval")),
     "export": Verb(
@@ -143,10 +149,10 @@ class _Host:
 
     def simulate(self, robot: str, bundle: str) -> object:
         from cadenza.robot import load_robot
-        from cadenza.runtime import SimDevice
+        from cadenza.runtime import Bundle, SimDevice, bundle_scene
 
         try:
-            return SimDevice.of(load_robot(Path(robot)))
+            return SimDevice.of(load_robot(Path(robot)), scene=bundle_scene(Bundle(bundle)))
         except ModuleNotFoundError as error:
             # The runtime shows the text of an error: it must say what to do.
             raise RuntimeError(f"device 'sim' needs {_extra(error) or error.name}") from None

@@ -56,7 +56,7 @@ class Outcome:
 
 def train_reach(folder: Path, seed: int = 0) -> TrainResult:
     """Trains until two evaluations in a row succeed and move gently."""
-    config = replace(recipe(TASK), seed=seed)
+    config = replace(recipe(TASK), seed=seed, keep_best=False)
     result = train(config, folder, stop_when=reached, progress="auto")
     step, last = result.evaluations[-1]
     if last.success is None or last.success < SUCCESS or last.action_change >= ACTION_CHANGE:

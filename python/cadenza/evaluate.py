@@ -48,13 +48,20 @@ class Evaluation:
         return {name: float(value) for name, value in asdict(self).items() if value is not None}
 
 
-def evaluate(act: Callable[[np.ndarray], np.ndarray], env: Environment, *, seed: int) -> Evaluation:
+def evaluate(
+    act: Callable[[np.ndarray], np.ndarray],
+    env: Environment,
+    *,
+    seed: int,
+    watch: Callable[[], None] | None = None,
+) -> Evaluation:
     """Run one episode in each of the environments.
 
     Args:
         act: actions [n, A] in environment units for observations [n, S].
         env: n copies of a task; they are reseeded.
         seed: the same seed gives the same starts.
+        watch: called at every step of the first environment's episode, from its start on.
     """
     obs = env.reset(seed)
     alive = np.ones(env.n, bool)
@@ -63,6 +70,8 @@ def evaluate(act: Callable[[np.ndarray], np.ndarray], env: Environment, *, seed:
     centre, span = (env.action_high + env.action_low) / 2.0, (env.action_high - env.action_low) / 2.0
     actions: list[np.ndarray] = []
     while alive.any():
+        if watch is not None and alive[0]:
+            watch()
         action = act(obs)
         t = env.step(action)
         obs = t.obs

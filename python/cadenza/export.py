@@ -13,10 +13,10 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx
@@ -36,8 +36,8 @@ from cadenza.quantize import emulate
 from cadenza.recording import Function, PolicyIO, Recorder, Recording
 
 if TYPE_CHECKING:
-    from cadenza.algos import Algorithm
-    from cadenza.tasks.task import Task
+    from cadenza.tasks.task import Moment, Task
+    from cadenza.train_config import TrainConfig
 
 __all__ = [
     "ExportError",
@@ -67,6 +67,7 @@ def export(
     init: torch.nn.Module | None = None,
     functions: Mapping[str, Function] | None = None,
     specification: str | None = None,
+    scene: str | None = None,
     weights: str = "f32",
     quantization_limit: float = 0.01,
     parity: ParityConfig | None = None,
@@ -89,6 +90,7 @@ def export(
         init: gives the first recurrent states.
         functions: networks beside `step`, by name: `critic`, `model`, `fallback`.
         specification: text of `spec.stl`.
+        scene: MJCF of what stood around the robot in training, carried as `x-scene.xml`.
         weights: `f32`, or `int8`: the engine then computes with 8-bit weights, and the recorded vectors are
             those of the rounded network.
         quantization_limit: largest error of 8-bit weights, as a share of an action's half-range.
@@ -146,6 +148,8 @@ def export(
     }
     if specification is not None:
         entries["spec.stl"] = specification.encode()
+    if scene is not None:
+        entries["x-scene.xml"] = scene.encode()
     if frames is not None:
         tensors |= {f"frame.{name}": values for name, values in frames.sensors.items()}
     graphs = [onnx.load_from_string(entries[f["file"]]).graph for f in described.values()]
@@ -330,28 +334,51 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
     Raises:
         ValueError: no run, or a task without a robot.
     """
-    from cadenza.tasks import GYM_PREFIX, make, make_task
     from cadenza.train import load_agent
 
     config, agent, steps = load_agent(run_dir)
+    return export_policy(config, agent.deploy_module(), steps, path)
+
+
+def export_policy(config: TrainConfig, module: torch.nn.Module, steps: int, path: str | Path) -> ExportReport:
+    """Writes a policy with what its task declares.
+
+    Args:
+        config: settings of the run that it comes from.
+        module: noise-free policy, `[rows, n_s]` to `[rows, n_a]` in graph units.
+        steps: transitions that it was trained for.
+        path: the bundle.
+
+    Raises:
+        ValueError: a task without a robot.
+    """
+    from cadenza.tasks import GYM_PREFIX, make, make_task
+
     if config.task.startswith(GYM_PREFIX):
         raise ExportError(
             f"{config.task} has no robot: a bundle needs joints and limits; export its graph with --onnx"
         )
+    module = _ready(module)
+
+    def act(obs: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return module(torch.from_numpy(obs)).numpy()
+
     task = make_task(config.task)
-    env = make(config.task, 16, seed=config.eval_seed + 1)
+    env = make(config.task, 16, seed=config.eval_seed + 1, domain=config.domain)
     seen = [env.reset()]
     for _ in range(int(env.episode_steps or 100)):
-        seen.append(env.step(agent.act(seen[-1], explore=False)).obs)
+        seen.append(env.step(act(seen[-1])).obs)
     env.close()
     manifest = task.manifest()
     parity = ParityConfig(seed=config.seed, rollout=np.concatenate(seen))
-    frames = record_frames(task, agent, parity.steps, config.eval_seed + 2)
+    frames = record_frames(task, act, parity.steps, config.eval_seed + 2)
     return export(
         path,
-        agent.deploy_module(),
+        module,
         manifest=manifest | {"in_graph": manifest["in_graph"] | {"squash": True}},
         specification=task.spec() or None,
+        scene=task.scene,
         parity=parity,
         frames=frames,
         provenance={
@@ -364,7 +391,7 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
     )
 
 
-def record_frames(task: Task, agent: Algorithm, steps: int, seed: int) -> SensorFrames:
+def record_frames(task: Task, act: Callable[[np.ndarray], np.ndarray], steps: int, seed: int) -> SensorFrames:
     """Two sequences of a policy's observations in simulation, with their sensors.
 
     Raises:
@@ -374,10 +401,11 @@ def record_frames(task: Task, agent: Algorithm, steps: int, seed: int) -> Sensor
     from cadenza import _native
     from cadenza.sim.env import RobotEnvironment
 
-    env = RobotEnvironment(task, 2, seed=seed)
+    # sensors of a fall are as good as others: an episode that ends by itself goes on
+    env = RobotEnvironment(cast("Task", _Unending(task)), 2, seed=seed)
     obs, sensors = [env.reset()], [env.sensors()]
     for _ in range(steps - 1):
-        step = env.step(agent.act(obs[-1], explore=False))
+        step = env.step(act(obs[-1]))
         if (step.terminated | step.truncated).any():
             raise ExportError(f"an episode of {task.name} ends within {steps} steps")
         obs.append(step.obs)
@@ -392,6 +420,19 @@ def record_frames(task: Task, agent: Algorithm, steps: int, seed: int) -> Sensor
         where = [int(i) for i in np.unravel_index(difference.argmax(), difference.shape)]
         raise ExportError(f"the runtime's observation differs by {difference.max():.2g} at {where}")
     return frames
+
+
+class _Unending:
+    """A task whose episodes end by their length only."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def terminated(self, now: Moment) -> np.ndarray:
+        return np.zeros(len(now.q), bool)
 
 
 def export_onnx(run_dir: str | Path, path: str | Path) -> Path:

@@ -126,20 +126,26 @@ class Robot:
         return out
 
     def model(
-        self, gains: Mapping[str, tuple[float, float]] | None = None, *, physics_dt: float | None = None
+        self,
+        gains: Mapping[str, tuple[float, float]] | None = None,
+        *,
+        physics_dt: float | None = None,
+        scene: str | None = None,
     ) -> mujoco.MjModel:
         """The MuJoCo model with the motor law.
 
         Args:
             gains: as in `gains()`.
             physics_dt: replaces the model's timestep, s.
+            scene: MJCF of what stands around it (`cadenza.sim.scene`).
 
         Raises:
-            ValueError: the model and robot.toml disagree, or the timestep does not divide the control period.
+            ValueError: the model and robot.toml disagree, the timestep does not divide the control period, or
+                the scene cannot be added.
         """
         from cadenza.sim.motor import motor_spec
 
-        return motor_spec(self, self.gains(gains), physics_dt).compile()
+        return motor_spec(self, self.gains(gains), physics_dt, scene).compile()
 
     def mjcf(self, gains: Mapping[str, tuple[float, float]] | None = None) -> str:
         """MJCF text of `model()`."""

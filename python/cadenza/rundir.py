@@ -1,8 +1,4 @@
-"""The folder of a training run: what it holds and how it is read back.
-
-`config.json`, the exact commands in `command.txt`, `metrics.csv`, TensorBoard's `events…`, `checkpoint.pt`
-(and the one before it), and `diverged.pt` after a run that met a number that is not finite.
-"""
+"""The folder of a training run: what it holds and how it is read back. It says so itself, in `README.txt`."""
 
 from __future__ import annotations
 
@@ -15,10 +11,35 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from cadenza import __version__
 from cadenza.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from cadenza.robot import suggest
+from cadenza.sim.domain import Domain
 from cadenza.sinks import CsvSink, Sink, TensorBoardSink
 from cadenza.train_config import ALGORITHMS, TrainConfig
+
+FORMAT = 1
+"""Version of a run's folder; another one is refused."""
+
+README = """\
+A training run of Cadenza: {algorithm} on {task}, seed {seed}.
+
+config.json        every setting of the run
+command.txt        the commands that were given, the first on top
+metrics.csv        step,name,value: train/… between evaluations, eval/… of noise-free episodes, time/…
+events.out…        the same for TensorBoard: tensorboard --logdir {path}
+checkpoint.pt      everything that an exact resume needs; checkpoint.pt.previous is the one before it
+checkpoint.pt.chunks/   the large arrays of both (the replay), in pieces that are written once
+best.cadenza       the policy of the best evaluation so far, as a robot runs it (tasks with a robot)
+video/             films that `cadenza eval --video` made
+diverged.pt        only after a number that is not finite: state, action and agent at that moment
+
+Go on              cadenza resume {path}
+Go on for longer   cadenza resume {path} --steps {more}
+Evaluate           cadenza eval {path} --episodes 50 --video
+Export             cadenza export {path} -o policy.cadenza
+Look inside        cadenza inspect {path}/best.cadenza
+"""
 
 
 class RunDir:
@@ -32,6 +53,7 @@ class RunDir:
         self.path = Path(path)
         self.checkpoint = self.path / "checkpoint.pt"
         self.dump = self.path / "diverged.pt"
+        self.best = self.path / "best.cadenza"
 
     def create(self, config: TrainConfig) -> None:
         """Begin a new run. Raises ValueError when the folder already holds one."""
@@ -39,6 +61,7 @@ class RunDir:
             raise ValueError(f"{self.path} already holds a run: resume it, or choose another folder")
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "command.txt").unlink(missing_ok=True)
+        self.best.unlink(missing_ok=True)
         self._describe(config)
 
     def go_on(self, config: TrainConfig) -> None:
@@ -50,8 +73,11 @@ class RunDir:
         path = self.path / "config.json"
         try:
             data = json.loads(path.read_text())
+            _check_format(data.pop("format", None), data.pop("cadenza", "an unknown version"))
             settings, _ = ALGORITHMS[data["algorithm"]]
             data["settings"] = _build(settings, data["settings"])
+            if data["domain"] is not None:
+                data["domain"] = _build(Domain, data["domain"])
             return _build(TrainConfig, data)
         except FileNotFoundError:
             raise ValueError(f"{self.path} holds no run: there is no {path.name}") from None
@@ -81,9 +107,26 @@ class RunDir:
         return state
 
     def _describe(self, config: TrainConfig) -> None:
-        _write(self.path / "config.json", json.dumps(asdict(config), indent=2) + "\n")
+        data = {"format": FORMAT, "cadenza": __version__} | asdict(config)
+        _write(self.path / "config.json", json.dumps(data, indent=2) + "\n")
+        text = README.format(
+            algorithm=config.algorithm,
+            task=config.task,
+            seed=config.seed,
+            path=self.path,
+            more=2 * config.steps,
+        )
+        _write(self.path / "README.txt", text)
         with (self.path / "command.txt").open("a") as file:
             file.write(shlex.join(sys.argv) + "\n")
+
+
+def _check_format(found: object, version: str) -> None:
+    if found != FORMAT:
+        raise ValueError(
+            f"the run was made by cadenza {version} in format {found}; "
+            f"this is cadenza {__version__}, which reads format {FORMAT}"
+        )
 
 
 def _build(cls: type, data: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,7 @@ __all__ = [
     "SequencePlayer",
     "SimDevice",
     "Snapshot",
+    "bundle_scene",
 ]
 
 
@@ -102,24 +103,37 @@ class SimDevice:
     Python must not touch `data` while a run uses it; afterwards it holds the final state.
     """
 
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, robot: Robot) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, data: mujoco.MjData, robot: Robot, objects: Sequence[str] = ()
+    ) -> None:
         from cadenza.sim.device import sim_handles
 
         self.model, self.data, self.robot = model, data, robot
-        self.native = _native.SimDevice(sim_handles(model, data, robot), (model, data))
+        self.native = _native.SimDevice(sim_handles(model, data, robot, objects), (model, data))
 
     @classmethod
-    def of(cls, robot: Robot, q: np.ndarray | None = None) -> SimDevice:
-        """A fresh simulation of `robot` at home, or at joint positions `q` `[J]`."""
+    def of(cls, robot: Robot, q: np.ndarray | None = None, *, scene: str | None = None) -> SimDevice:
+        """A fresh simulation of `robot` at home, or at joint positions `q` `[J]`.
+
+        `scene` is MJCF of what stands around it, whose objects the device reports; a bundle carries that of
+        its task (`bundle_scene`).
+        """
         import mujoco
 
         from cadenza.sim.motor import joint_indices
+        from cadenza.sim.scene import scene_objects
 
-        model = robot.model()
+        model = robot.model(scene=scene)
         data = mujoco.MjData(model)
         at, _, _ = joint_indices(model, robot.joint_names)
         data.qpos[at] = robot.home if q is None else q
-        return cls(model, data, robot)
+        return cls(model, data, robot, scene_objects(scene))
+
+
+def bundle_scene(bundle: Bundle) -> str | None:
+    """The scene that a bundle was trained in; None when it carries none."""
+    entry = bundle.entry("x-scene.xml")
+    return None if entry is None else entry.decode()
 
 
 @dataclass(frozen=True)

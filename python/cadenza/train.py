@@ -26,7 +26,7 @@ from cadenza.progress import ProgressMode, make_progress
 from cadenza.rundir import RunDir
 from cadenza.sim.batch import SimulationDiverged
 from cadenza.sinks import Sink
-from cadenza.tasks import make
+from cadenza.tasks import GYM_PREFIX, make
 from cadenza.tasks.task import Environment, Transition
 from cadenza.train_config import ALGORITHMS, TrainConfig
 
@@ -119,21 +119,26 @@ def train(
                 _log(outputs, "time", run.speed(), run.step)
             if agent.ready and run.due(config.eval_every):
                 run.evaluate()
+                if config.keep_best and run.best_now():
+                    run.keep()
                 _log(outputs, "eval", run.evaluations[-1][1].scalars(), run.step)
                 if stop_when is not None and stop_when([e for _, e in run.evaluations]):
                     reason = "goal"
                     break
             if run.due(config.checkpoint_every):
                 _flush(outputs)
+                run.write_best(folder)
                 folder.save(run.state_dict())
             bar.update(run.step, run.figures())
         _flush(outputs)
+        run.write_best(folder)
         folder.save(run.state_dict())
     return TrainResult(reason, run.step, tuple(run.evaluations), agent, run.cpu_seconds())
 
 
 def make_agent(config: TrainConfig, env: Environment, seed: int) -> Algorithm:
     """The algorithm of a run, untrained."""
+    _check_device(config.device)
     _, algorithm = ALGORITHMS[config.algorithm]
     info = EnvInfo(task=env.name, joints=env.action_names, max_episode_steps=env.episode_steps)
     return algorithm(
@@ -145,6 +150,20 @@ def make_agent(config: TrainConfig, env: Environment, seed: int) -> Algorithm:
         device=config.device,
         env_info=info,
     )
+
+
+def _check_device(name: str) -> None:
+    """ValueError when torch does not know the device, or the machine has none of it."""
+    device = torch.device("cpu")
+    try:
+        device = torch.device(name)
+        known = device.type in ("cpu", "cuda")
+    except RuntimeError:
+        known = False
+    if not known:
+        raise ValueError(f"device {name!r} is not known; there are cpu, cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r}: torch {torch.__version__} finds no GPU here; use cpu")
 
 
 def load_agent(run_dir: str | Path) -> tuple[TrainConfig, Algorithm, int]:
@@ -166,16 +185,21 @@ class _Run:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         env_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
-        self.env = make(config.task, config.envs, seed=env_seed, threads=config.sim_threads, stagger=True)
+        self.env = make(
+            config.task, config.envs, seed=env_seed, threads=config.sim_threads, stagger=True,
+            domain=config.domain,
+        )  # fmt: skip
         self.eval_env = make(
-            config.task, config.eval_episodes, seed=config.eval_seed, threads=config.sim_threads
-        )
+            config.task, config.eval_episodes, seed=config.eval_seed, threads=config.sim_threads,
+            domain=config.domain,
+        )  # fmt: skip
         self.agent = make_agent(config, self.env, int(agent_seed.generate_state(1)[0]))
         self.obs = self.env.reset()
         self.meter = _Meter(config.envs)
         self.step = 0
         self.evaluations: list[tuple[int, Evaluation]] = []
         self.last: tuple[np.ndarray, np.ndarray, Transition | None] | None = None
+        self._best: tuple[int, torch.nn.Module] | None = None
         self._cpu_before, self._cpu_start = 0.0, time.process_time()
         self._wall_start, self._first_step = time.monotonic(), 0
 
@@ -188,6 +212,25 @@ class _Run:
             lambda obs: self.agent.act(obs, explore=False), self.eval_env, seed=self.config.eval_seed
         )
         self.evaluations.append((self.step, result))
+
+    def best_now(self) -> bool:
+        """Whether the latest evaluation is the best: by success, then by return."""
+        scores = [(e.success or 0.0, e.return_mean) for _, e in self.evaluations]
+        return all(scores[-1] > score for score in scores[:-1])
+
+    def keep(self) -> None:
+        """Remember the policy of this moment until it is written."""
+        self._best = (self.step, self.agent.deploy_module())
+
+    def write_best(self, folder: RunDir) -> None:
+        """Write the policy that was kept last, if it is not written yet; tasks without a robot have none."""
+        if self._best is None or self.config.task.startswith(GYM_PREFIX):
+            return
+        from cadenza.export import export_policy
+
+        step, module = self._best
+        export_policy(self.config, module, step, folder.best)
+        self._best = None
 
     def cpu_seconds(self) -> float:
         return self._cpu_before + time.process_time() - self._cpu_start

@@ -7,6 +7,7 @@ from typing import Literal
 
 from cadenza.algos.symphony import Symphony
 from cadenza.algos.symphony_config import SymphonyConfig
+from cadenza.sim.domain import Domain
 
 ALGORITHMS: dict[str, tuple[type, type]] = {"symphony": (SymphonyConfig, Symphony)}
 
@@ -30,6 +31,8 @@ class TrainConfig:
         sim_threads: threads of the simulation; they change the speed, never a number.
         torch_threads: threads of torch; more than one may change the last bits.
         device: where the networks are trained.
+        domain: how simulations differ from the model, in training and evaluation; the task's own when None.
+        keep_best: keep the policy of the best evaluation as `best.cadenza`.
     """
 
     task: str = "cadenza/ReachArm6-v0"
@@ -46,6 +49,8 @@ class TrainConfig:
     sim_threads: int = 1
     torch_threads: int = 1
     device: str = "cpu"
+    domain: Domain | None = None
+    keep_best: bool = True
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from cadenza.tasks import make
+from cadenza.tasks.gym_batch import BATCHED, BatchedGym
+from cadenza.tasks.gymnasium import GymEnvironment
 
 
-@pytest.mark.parametrize("task_id", ["gym:Hopper-v5", "gym:Ant-v5", "gym:Pendulum-v1"])
+@pytest.mark.parametrize("task_id", ["gym:Hopper-v5", "gym:Reacher-v5", "gym:Pendulum-v1"])
 def test_resume_is_exact(task_id):
     env = make(task_id, 2, seed=3)
     u = np.random.default_rng(0).uniform(-1, 1, (260, 2, len(env.action_low)))
@@ -24,6 +26,44 @@ def test_resume_is_exact(task_id):
     assert sum(t.done.sum() for t in expected) > 0
     for e in (env, other):
         e.close()
+
+
+@pytest.mark.parametrize("gym_id", BATCHED)
+def test_the_batched_tasks_are_gymnasiums_own_bit_for_bit(gym_id):
+    """A thousand steps of two copies, over falls and time limits, with small and with wild actions."""
+    mine, theirs = BatchedGym(gym_id, 2, seed=3), GymEnvironment(gym_id, 2, seed=3)
+    for name in ("obs_size", "action_low", "action_high", "episode_steps", "dt", "name"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(mine.reset(5), theirs.reset(5))
+    ends = 0
+    for k in range(1000):
+        # one copy holds still for long, so that it lives, the other moves
+        u = rng.uniform(-1.5, 1.5, (2, len(mine.action_low))) * mine.action_high * [[0.05], [1.0]]
+        a, b = mine.step(u), theirs.step(u)
+        for name in ("obs", "next_obs", "reward", "terminated", "truncated"):
+            x, y = getattr(a, name), getattr(b, name)
+            assert x.dtype == y.dtype
+            np.testing.assert_array_equal(x, y, err_msg=f"{name} at step {k}")
+        ends += b.done.sum()
+    assert ends > 0
+
+
+@pytest.mark.parametrize("gym_id", BATCHED)
+def test_threads_and_resume_change_nothing(gym_id):
+    one, two, other = BatchedGym(gym_id, 3, seed=1), BatchedGym(gym_id, 3, seed=1, threads=2), None
+    rng = np.random.default_rng(0)
+    for k in range(120):
+        u = rng.uniform(-1, 1, (3, len(one.action_low))) * one.action_high
+        a, b = one.step(u), two.step(u)
+        np.testing.assert_array_equal(a.obs, b.obs)
+        if other is not None:
+            np.testing.assert_array_equal(other.step(u).obs, a.obs)
+        if k == 60:
+            other = BatchedGym(gym_id, 3, seed=9)
+            np.testing.assert_array_equal(other.load_state_dict(one.state_dict()), a.obs)
+    with pytest.raises(ValueError, match="state of 3 environments, expected 1"):
+        BatchedGym(gym_id, 1).load_state_dict(one.state_dict())
 
 
 def test_a_step_is_gymnasiums_own_with_clipped_actions():
@@ -45,7 +85,7 @@ def test_a_step_is_gymnasiums_own_with_clipped_actions():
 
 
 def test_bad_ids_and_actions():
-    with pytest.raises(ValueError, match=r"no task 'gym:Hoper-v5'; did you mean 'Hopper-v5'\?"):
+    with pytest.raises(ValueError, match=r"no task 'gym:Hoper-v5'; did you mean 'gym:Hopper-v5'\?"):
         make("gym:Hoper-v5", 1)
     with pytest.raises(ValueError, match="action space Discrete"):
         make("gym:CartPole-v1", 1)

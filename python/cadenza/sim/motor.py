@@ -15,17 +15,22 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
+from cadenza.sim.scene import add_scene
+
 if TYPE_CHECKING:
     from cadenza.robot import Robot
 
 
-def motor_spec(robot: Robot, gains: np.ndarray, physics_dt: float | None) -> mujoco.MjSpec:
+def motor_spec(
+    robot: Robot, gains: np.ndarray, physics_dt: float | None, scene: str | None = None
+) -> mujoco.MjSpec:
     """The robot's model with its motors as servos.
 
     Args:
         robot: its joints' efforts and its model's path.
         gains: kp and kd, [J, 2].
         physics_dt: replaces the model's timestep, s.
+        scene: MJCF of what stands around it (`cadenza.sim.scene`).
 
     Raises:
         ValueError: the model does not compile, a joint has no motor or no joint of its name, a motor is
@@ -52,6 +57,8 @@ def motor_spec(robot: Robot, gains: np.ndarray, physics_dt: float | None) -> muj
         motor.forcelimited = True
         motor.forcerange[:] = -joint.effort, joint.effort
         motor.ctrllimited = False
+    if scene is not None:
+        add_scene(spec, scene)
     return spec
 
 

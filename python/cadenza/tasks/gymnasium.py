@@ -1,4 +1,5 @@
-"""gymnasium's own tasks as an `Environment`: `gym:Hopper-v5` and the like, stepped one after the other.
+"""gymnasium's own tasks as an `Environment`: `gym:Reacher-v5` and the like, stepped one after the other (the
+tasks of `cadenza.tasks.gym_batch` are stepped together).
 
 Actions are clipped to the task's bounds before they reach it. State is saved from the outside: gymnasium has
 no way to save an environment, so the plain attributes of every wrapper, the generator and MuJoCo's data are
@@ -38,7 +39,8 @@ class GymEnvironment:
 
     def __init__(self, gym_id: str, n: int, *, seed: int | np.random.SeedSequence = 0) -> None:
         if gym_id not in gymnasium.registry:
-            raise ValueError(f"no task 'gym:{gym_id}'{suggest(gym_id, list(gymnasium.registry))}")
+            near = suggest(f"gym:{gym_id}", [f"gym:{name}" for name in gymnasium.registry])
+            raise ValueError(f"no task 'gym:{gym_id}'{near}")
         self._vector = SyncVectorEnv(
             [lambda: gymnasium.make(gym_id) for _ in range(n)], autoreset_mode=AutoresetMode.DISABLED
         )
@@ -82,6 +84,13 @@ class GymEnvironment:
             # rows of environments that go on are returned as they are
             self._obs = self._rows(self._vector.reset(options={"reset_mask": done})[0])
         return Transition(self._obs.copy(), next_obs, reward, terminated, truncated & ~terminated, None)
+
+    def scene(self) -> tuple[Any, np.ndarray]:
+        """MuJoCo model and positions [nq] of the first copy. ValueError for a task without MuJoCo."""
+        base: Any = self._vector.envs[0].unwrapped
+        if not hasattr(base, "data"):
+            raise ValueError(f"{self.name} has no MuJoCo model that could be drawn")
+        return base.model, base.data.qpos.copy()
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact resume needs."""

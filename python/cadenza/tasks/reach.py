@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from cadenza.robot import Robot, load_robot
+from cadenza.sim.domain import Domain
 from cadenza.tasks.manifest import blank_manifest, term
 from cadenza.tasks.task import Moment, Start
 
@@ -40,6 +41,7 @@ class ReachConfig:
         tolerance: distance that counts as reached, m.
         soft: softening length of the direction to the goal, m.
         smooth: weight of the mean squared change of action in the reward.
+        domain: how simulations differ from the model.
     """
 
     policy_hz: float = 25.0
@@ -53,6 +55,7 @@ class ReachConfig:
     tolerance: float = 0.03
     soft: float = 0.06
     smooth: float = 0.1
+    domain: Domain = field(default_factory=Domain)
 
 
 class ReachArm6:
@@ -64,11 +67,12 @@ class ReachArm6:
 
     name = "ReachArm6"
     action_size = len(ARM)
+    scene: str | None = None
 
     def __init__(self, config: ReachConfig | None = None, robot: Robot | None = None) -> None:
         self.config = config or ReachConfig()
         self.robot = robot or load_robot("arm6")
-        self.episode_steps = self.config.episode_steps
+        self.episode_steps, self.domain = self.config.episode_steps, self.config.domain
         self._arm = np.array([self.robot.joint_names.index(name) for name in ARM])
 
     def manifest(self) -> dict[str, Any]:

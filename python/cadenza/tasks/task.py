@@ -8,12 +8,13 @@ everything is vectorised over n simulations. An `Environment` is n running copie
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from cadenza.robot import Robot
+from cadenza.sim.domain import Domain
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,14 @@ class Start:
     Attributes:
         q: joint positions [k, J].
         user: operator commands [k, U], in the order of the manifest's `commands`.
+        base: pose of the floating base [k, 7], quaternion last; the model's own when None.
+        objects: poses of the scene's objects [k, O, 7]; the scene's own when None.
     """
 
     q: np.ndarray
     user: np.ndarray
+    base: np.ndarray | None = None
+    objects: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,10 @@ class Moment:
         action: the action of this step, graph units [n, A].
         previous: the action before it, zeros in the first step of an episode [n, A].
         frames: world position of each named frame [n, 3].
+        imu: quaternion, gyro, accelerometer [n, 10], as simulated; None for a robot without an IMU.
+        base: position, quaternion, linear velocity (world) and angular velocity (body) of the floating base
+            [n, 13]; None for a robot that is bolted down.
+        objects: world position of each object of the scene [n, 3].
     """
 
     q: np.ndarray
@@ -50,6 +59,9 @@ class Moment:
     action: np.ndarray
     previous: np.ndarray
     frames: Mapping[str, np.ndarray]
+    imu: np.ndarray | None = None
+    base: np.ndarray | None = None
+    objects: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -60,12 +72,16 @@ class Task(Protocol):
         robot: the robot.
         episode_steps: policy steps of an episode, after which it is truncated.
         action_size: components of the action, each in [-1, 1].
+        scene: MJCF of what stands around the robot (`cadenza.sim.scene`); None for nothing.
+        domain: how simulations differ from the model, if a run does not say otherwise.
     """
 
     name: str
     robot: Robot
     episode_steps: int
     action_size: int
+    scene: str | None
+    domain: Domain
 
     def manifest(self) -> dict[str, Any]:
         """The bundle's manifest without networks; batched training and deployment are both built from it."""
@@ -147,6 +163,10 @@ class Environment(Protocol):
 
     def step(self, action: np.ndarray) -> Transition:
         """Take one step with actions [n, A]."""
+        ...
+
+    def scene(self) -> tuple[Any, np.ndarray]:
+        """MuJoCo model and positions [nq] of the first copy, to be drawn; ValueError when there is none."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

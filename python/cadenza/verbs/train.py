@@ -13,8 +13,12 @@ import tyro
 
 from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.recipes import recipe
+from cadenza.robot import suggest
+from cadenza.sim.domain import Domain
 from cadenza.train import TrainResult, train
 from cadenza.train_config import ALGORITHMS, TrainConfig
+
+_NOT_SET = {"settings", "task", "algorithm", "domain"}
 
 EPILOG = "example: cadenza train symphony --task cadenza/ReachArm6-v0 --steps 28000 --seed 0"
 
@@ -24,14 +28,16 @@ class TrainOptions:
     """Train a policy. A task with a recipe starts from it, any other from the preset `small`.
 
     Attributes:
-        task: id of the task: cadenza/ReachArm6-v0, or gym: and a gymnasium id.
+        task: cadenza/ReachArm6-v0, cadenza/PickArm6-v0, cadenza/StandHumanoid29-v0, or gym: and a gymnasium
+            id.
         out: run folder; runs/ALGORITHM-TASK-TIME when not given.
         preset: settings to start from instead of the recipe: s3, se, s2, ed, small, tiny.
         steps: transitions to collect, over all environments.
         envs: parallel environments.
         seed: seeds the agent and the environments.
         device: where the networks are trained: cpu or cuda.
-        set: further settings of run or algorithm, as NAME=VALUE.
+        set: further settings of run, algorithm or domain, as NAME=VALUE: eval_every=5000 lr=3e-4
+            domain.mass=0.9,1.1
     """
 
     task: Annotated[str, tyro.conf.arg(metavar="ID")]
@@ -54,7 +60,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"which algorithm? One of: {known} ({EPILOG})")
     algorithm, rest = argv[0], argv[1:]
     if algorithm not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm '{algorithm}'; there is: {', '.join(ALGORITHMS)}")
+        raise ValueError(f"unknown algorithm {algorithm!r}{suggest(algorithm, list(ALGORITHMS))}")
     options = tyro.cli(TrainOptions, prog=f"cadenza train {algorithm}", args=rest, description=EPILOG)
     config = configure(algorithm, options)
     name = re.sub(r"\W+", "-", config.task).strip("-")
@@ -75,16 +81,23 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
     given = {name: getattr(options, name) for name in ("steps", "envs", "seed", "device")}
     run: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     settings: dict[str, object] = {}
+    domain: dict[str, object] = {}
     for text in options.set:
         name, _, value = text.partition("=")
+        if name.startswith("domain."):
+            _set_domain(domain, text)
+            continue
         for target, fields in ((run, config), (settings, config.settings)):
-            if name in {f.name for f in dataclasses.fields(fields)} - {"settings", "task", "algorithm"}:
+            if name in {f.name for f in dataclasses.fields(fields)} - _NOT_SET:
                 target[name] = _convert(name, value, getattr(fields, name))
                 break
         else:
-            raise ValueError(f"--set {text}: no such setting")
+            known = [f.name for fields in (config, config.settings) for f in dataclasses.fields(fields)]
+            raise ValueError(f"--set {text}: no such setting{suggest(name, known)}")
     if settings:
         run["settings"] = dataclasses.replace(config.settings, **settings)
+    if domain:
+        run["domain"] = dataclasses.replace(config.domain or Domain(), **domain)
     return dataclasses.replace(config, algorithm=algorithm, **run)
 
 
@@ -97,6 +110,20 @@ def summarise(result: TrainResult, out: Path) -> None:
         interval = f"[{last.return_low:.3g}, {last.return_high:.3g}]"
         print(f"evaluation at {step}: {success}return {last.return_mean:.3g} {interval}")
     print(f"next: cadenza eval {out} · cadenza export {out} -o policy.cadenza")
+
+
+def _set_domain(domain: dict[str, object], text: str) -> None:
+    """`domain.NAME=VALUE`, with `LO,HI` for a range."""
+    key, _, value = text.partition("=")
+    name = key.removeprefix("domain.")
+    defaults = {f.name: f.default for f in dataclasses.fields(Domain)}
+    if name not in defaults:
+        raise ValueError(f"--set {text}: no such setting{suggest(name, list(defaults))}")
+    like = defaults[name]
+    if isinstance(like, tuple):
+        domain[name] = tuple(_convert(key, part, like[0]) for part in value.split(","))
+    else:
+        domain[name] = _convert(key, value, like)
 
 
 def _convert(name: str, text: str, like: object) -> object:

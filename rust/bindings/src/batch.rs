@@ -6,9 +6,12 @@ use cadenza_runtime::action::{ActionPath, PathSnapshot};
 use cadenza_runtime::config::RunConfig;
 use cadenza_runtime::observe::{Feedback, Observer};
 use cadenza_runtime::robot::ticks_per_step;
-use cadenza_runtime::state::{MAX_JOINTS, MAX_USER, State};
+use cadenza_runtime::state::{MAX_JOINTS, MAX_OBJECTS, MAX_USER, State};
 use numpy::ndarray::ArrayView2;
-use numpy::{PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{
+    PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
+    PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -59,16 +62,26 @@ pub(crate) struct ObservationBatch {
     joints: usize,
     commands: usize,
     actions: usize,
+    objects: usize,
 }
 
 #[pymethods]
 impl ObservationBatch {
+    /// `objects`: names of the objects that `step` reports, in its order.
     #[new]
-    fn new(manifest_json: &str, robot: &PyRobot, n: usize) -> PyResult<Self> {
+    #[pyo3(signature = (manifest_json, robot, n, objects=None))]
+    fn new(manifest_json: &str, robot: &PyRobot, n: usize, objects: Option<Vec<String>>) -> PyResult<Self> {
+        let objects = objects.unwrap_or_default();
         let manifest = manifest(manifest_json)?;
-        let observer = Observer::new(&manifest, &robot.0).map_err(error::bundle)?;
+        let mut observer = Observer::new(&manifest, &robot.0).map_err(error::bundle)?;
+        if objects.len() > MAX_OBJECTS {
+            let text = format!("{} objects, at most {MAX_OBJECTS}", objects.len());
+            return Err(PyValueError::new_err(text));
+        }
+        observer.bind_objects(&objects).map_err(error::bundle)?;
         let joints = robot.0.joints.len();
         Ok(Self {
+            objects: objects.len(),
             observers: vec![observer; n],
             state: State::new(joints),
             feedback: Feedback::reset(&manifest, &[0.0; MAX_JOINTS]),
@@ -93,8 +106,10 @@ impl ObservationBatch {
     }
 
     /// Observes the simulations `ids` (all of them when absent) into the rows of `out`. Joint numbers `[n, J]` in robot
-    /// order and SI units, `user` `[n, commands]`, `action` `[n, A]` in graph units, `time` `[n]` in seconds.
-    #[pyo3(signature = (q, dq, tau, user, action, target, time, out, ids=None))]
+    /// order and SI units, `user` `[n, commands]`, `action` `[n, A]` in graph units, `time` `[n]` in seconds. What only
+    /// some robots have: `imu` `[n, 10]` (quaternion, gyro, accelerometer), `base` `[n, 6]` (position, velocity in the
+    /// world), `objects` `[n, O, 7]` (position, quaternion).
+    #[pyo3(signature = (q, dq, tau, user, action, target, time, out, ids=None, *, imu=None, base=None, objects=None))]
     #[expect(clippy::too_many_arguments, reason = "one array for each source")]
     fn step(
         &mut self,
@@ -107,6 +122,9 @@ impl ObservationBatch {
         time: PyReadonlyArray1<'_, f64>,
         out: &Bound<'_, PyArray2<f32>>,
         ids: Option<PyReadonlyArray1<'_, i64>>,
+        imu: Option<PyReadonlyArray2<'_, f64>>,
+        base: Option<PyReadonlyArray2<'_, f64>>,
+        objects: Option<PyReadonlyArray3<'_, f64>>,
     ) -> PyResult<()> {
         let mut out = out.try_readwrite().map_err(|e| error::borrowed("out", e))?;
         let n = self.observers.len();
@@ -117,6 +135,10 @@ impl ObservationBatch {
         expect("action", action.shape(), &[n, self.actions])?;
         expect("time", time.shape(), &[n])?;
         expect("out", out.shape(), &[n, self.size()])?;
+        for (name, array, width) in [("imu", &imu, 10), ("base", &base, 6)] {
+            array.as_ref().map_or(Ok(()), |array| expect(name, array.shape(), &[n, width]))?;
+        }
+        objects.as_ref().map_or(Ok(()), |array| expect("objects", array.shape(), &[n, self.objects, 7]))?;
         let (q, dq, tau, user) = (q.as_array(), dq.as_array(), tau.as_array(), user.as_array());
         let (action, target, time) = (action.as_array(), target.as_array(), time.as_array());
         let mut out = out.as_array_mut();
@@ -132,6 +154,7 @@ impl ObservationBatch {
                 *x = value;
             }
             self.feedback.time = time[i];
+            self.surroundings(i, imu.as_ref(), base.as_ref(), objects.as_ref());
             let mut row = out.row_mut(i);
             let row = row.as_slice_mut().ok_or_else(|| PyValueError::new_err("out is not contiguous"))?;
             let observer = &mut self.observers[i];
@@ -166,6 +189,38 @@ impl ObservationBatch {
             ));
         }
         Ok(())
+    }
+}
+
+impl ObservationBatch {
+    /// Copies what simulation `i` reports beside its joints; what is absent is not valid.
+    fn surroundings(
+        &mut self,
+        i: usize,
+        imu: Option<&PyReadonlyArray2<'_, f64>>,
+        base: Option<&PyReadonlyArray2<'_, f64>>,
+        objects: Option<&PyReadonlyArray3<'_, f64>>,
+    ) {
+        let State { imu: to_imu, base: to_base, objects: to_objects, .. } = &mut self.state;
+        to_imu.valid = imu.is_some();
+        if let Some(imu) = imu {
+            let row = imu.as_array();
+            let to = to_imu.quat.iter_mut().chain(&mut to_imu.gyro).chain(&mut to_imu.acc);
+            to.zip(row.row(i)).for_each(|(x, &value)| *x = value);
+        }
+        to_base.valid = base.is_some();
+        if let Some(base) = base {
+            let row = base.as_array();
+            to_base.pos.iter_mut().chain(&mut to_base.vel).zip(row.row(i)).for_each(|(x, &v)| *x = v);
+        }
+        for (k, object) in to_objects[..self.objects].iter_mut().enumerate() {
+            object.valid = objects.is_some();
+            if let Some(objects) = objects {
+                let all = objects.as_array();
+                let to = object.pos.iter_mut().chain(&mut object.quat);
+                to.enumerate().for_each(|(j, x)| *x = all[[i, k, j]]);
+            }
+        }
     }
 }
 

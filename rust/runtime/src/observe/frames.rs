@@ -11,10 +11,13 @@ use cadenza_policy::{Bundle, ParityError, Recorded, Vectors};
 
 use super::{Feedback, NotFinite, ObserveError, Observer};
 use crate::robot::{JointMap, Robot};
-use crate::state::{Joints, MAX_JOINTS, State};
+use crate::state::{Joints, MAX_JOINTS, MAX_OBJECTS, State};
 
 /// Prefix of the tensors.
 const PREFIX: &str = "frame.";
+
+/// Prefix of the sensors that are objects.
+const OBJECT: &str = "object.";
 
 /// Largest difference, relative to numbers above 1: sensors are recorded in 32 bits and then scaled.
 const TOLERANCE: f64 = 1e-4;
@@ -31,6 +34,8 @@ const TOLERANCE: f64 = 1e-4;
 /// | `command` | commands | operator commands |
 /// | `last_action` | actions | graph units |
 /// | `time` | 1 | since the start of the policy, s |
+///
+/// Beside these `object.<name>` (3): position of an object in the world.
 pub const SENSORS: [&str; 13] = [
     "joint_pos",
     "joint_vel",
@@ -163,6 +168,8 @@ pub fn verify(bundle: &Bundle, robot: &Robot) -> Result<Option<FrameReport>, Fra
 pub struct Frames<'a> {
     tensors: &'a BTreeMap<String, Recorded>,
     observer: Observer,
+    /// Names of the recorded objects, in the order of `State::objects`.
+    objects: Vec<String>,
     start: Feedback,
     joints: usize,
     map: JointMap,
@@ -182,7 +189,14 @@ impl<'a> Frames<'a> {
         robot: &Robot,
         tensors: &'a BTreeMap<String, Recorded>,
     ) -> Result<Self, FrameError> {
-        let observer = Observer::new(manifest, robot)?;
+        let mut observer = Observer::new(manifest, robot)?;
+        let objects: Vec<String> = tensors
+            .keys()
+            .filter_map(|name| name.strip_prefix(OBJECT))
+            .take(MAX_OBJECTS)
+            .map(str::to_owned)
+            .collect();
+        observer.bind_objects(&objects)?;
         let names: Vec<&String> = manifest.joints.iter().map(|j| &j.name).collect();
         let map = JointMap::new(robot, &names).map_err(ObserveError::from)?;
         let (mut sequences, mut steps) = (0, 0);
@@ -212,7 +226,7 @@ impl<'a> Frames<'a> {
             }
         }
         let start = Feedback::reset(manifest, &[0.0; MAX_JOINTS]);
-        Ok(Self { tensors, observer, start, joints: robot.joints.len(), map, sequences, steps })
+        Ok(Self { tensors, observer, objects, start, joints: robot.joints.len(), map, sequences, steps })
     }
 
     /// Hands every observation to `put`, by sequence and step.
@@ -274,6 +288,9 @@ impl<'a> Frames<'a> {
         state.imu.valid = imu.contains(&true);
         let base = [plain("base_pos", &mut state.base.pos), plain("base_vel", &mut state.base.vel)];
         state.base.valid = base.contains(&true);
+        for (name, object) in self.objects.iter().zip(&mut state.objects) {
+            object.valid = plain(&format!("{OBJECT}{name}"), &mut object.pos);
+        }
         plain("command", &mut state.user);
         plain("time", std::slice::from_mut(&mut feedback.time));
         let action = self.row("last_action", i).unwrap_or_default();
@@ -291,6 +308,7 @@ fn size(manifest: &Manifest, name: &str) -> Option<usize> {
         "command" => manifest.commands.len(),
         "last_action" => manifest.action.joints.len(),
         "time" => 1,
+        _ if name.starts_with(OBJECT) => 3,
         _ => return None,
     })
 }
