@@ -1,7 +1,7 @@
 //! A device that misbehaves on schedule, for tests of everything that stands between a bad robot and its motors.
 
 use super::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness, Stop};
-use crate::state::{Command, State};
+use crate::state::{Command, Imu, State};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,6 +16,18 @@ pub enum Trouble {
         /// Joint, robot order.
         joint: usize,
         /// Distance, rad.
+        by: f64,
+    },
+    /// A joint measures `by` rad/s beside the truth.
+    Fast {
+        /// Joint, robot order.
+        joint: usize,
+        /// Difference, rad/s.
+        by: f64,
+    },
+    /// The IMU measures a body that is turned by so many rad about its y axis, and nothing else.
+    Tilted {
+        /// Angle, rad.
         by: f64,
     },
     /// A joint does not answer: its last good numbers are kept, its stale bit is set, the stamp stays.
@@ -127,6 +139,11 @@ impl<D: Device> Device for Faulty<D> {
             match injection.trouble {
                 Trouble::NotFinite { joint } => out.q[joint] = f64::NAN,
                 Trouble::Jump { joint, by } => out.q[joint] += by,
+                Trouble::Fast { joint, by } => out.dq[joint] += by,
+                Trouble::Tilted { by } => {
+                    let (sin, cos) = (0.5 * by).sin_cos();
+                    out.imu = Imu { quat: [cos, 0.0, sin, 0.0], gyro: [0.0; 3], acc: [0.0; 3], valid: true };
+                }
                 Trouble::Silent { joint } => {
                     if let Some((last, then)) = &self.last {
                         (out.q[joint], out.dq[joint], out.tau[joint]) =

@@ -8,6 +8,7 @@ mod arming;
 mod levels;
 mod motion;
 mod permuted;
+mod reasons;
 mod replay;
 mod run;
 mod sequences;

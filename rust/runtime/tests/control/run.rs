@@ -61,7 +61,7 @@ fn bundle(fence: bool) -> Bundle {
     Bundle::from_bytes(write_bundle(manifest, &entries).unwrap()).unwrap()
 }
 
-fn virtual_config() -> RunConfig {
+pub(crate) fn virtual_config() -> RunConfig {
     RunConfig { virtual_clock: true, seconds: Some(1.0), ..RunConfig::default() }
 }
 
@@ -192,7 +192,7 @@ impl Device for Trap {
     }
 }
 
-fn trapped(config: &RunConfig, panic_at: u64, refuse: bool) -> (Report, Vec<Stop>) {
+pub(crate) fn trapped(config: &RunConfig, panic_at: u64, refuse: bool) -> (Report, Vec<Stop>) {
     let (robot, time) = (robot(), config.time_source());
     let inner = NullDevice::new(&robot, time.clone()).unwrap();
     let stopped = Arc::<Mutex<Vec<Stop>>>::default();
