@@ -1,6 +1,7 @@
 # make demo   train a small policy, export it, run it in real time, report
 # make test   every test          make lint   every check
 # make bench  every benchmark     make docs   the documentation as a site
+# make results-symphony   train what the learning table lacks, write it anew (hours)
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint bench docs install clean
+.PHONY: demo test lint bench results-symphony docs install clean
 
 demo: install
 	cadenza demo
@@ -28,6 +29,9 @@ lint: install
 
 bench: install
 	python benches/run.py
+
+results-symphony: install
+	python benches/symphony.py curves
 
 docs: install
 	$(BIN)/python $(CURDIR)/.ci/requirements.py docs | $(BIN)/python -m pip install --quiet -r /dev/stdin

@@ -1,6 +1,7 @@
 """Cost of one Symphony update against its GEMM floor (spec/symphony.md §10).
 
     python benches/symphony.py [--quick] [--json FILE]
+    python benches/symphony.py curves …     the learning table, see `curves.py`
 
 The floor is the update's own matrix products, by torch.mm on preallocated tensors of the true shapes.
 Blocks of both alternate in one process, on one thread; the figures are medians of process CPU time, the
@@ -10,6 +11,7 @@ runs in the same alternation.
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 
 import common
+import curves
 from cadenza.algos.symphony import Symphony
 from cadenza.algos.symphony_config import SymphonyConfig
 from common import Report
@@ -145,4 +148,7 @@ def measure(quick: bool) -> Report:
 
 
 if __name__ == "__main__":
-    common.main(measure, __doc__)
+    if sys.argv[1:2] == ["curves"]:
+        curves.main(sys.argv[2:])
+    else:
+        common.main(measure, __doc__)
