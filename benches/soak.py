@@ -31,7 +31,8 @@ def fast_arm(folder: Path) -> Path:
         if path.suffix in (".toml", ".xml"):
             text = re.sub(r"control_hz = \d+", f"control_hz = {HZ}", path.read_text())
             text = re.sub(r'timestep="[\d.]+"', f'timestep="{1.0 / HZ}"', text)
-            # hold times count ticks, and a late tick of a busy machine is a figure here, not a fault
+            # what a busy machine makes late, loop or policy, is a figure here and not a fault
+            text = re.sub(r"hold_ticks = \d+", "hold_ticks = 2000", text)
             text = re.sub(r'stale_after = "\w+"', 'stale_after = "1s"', text)
             text = re.sub(r'lost_after = "\w+"', 'lost_after = "2s"', text)
             (folder / path.name).write_text(text)
@@ -59,6 +60,10 @@ def measure(quick: bool) -> Report:
     ticks, missed = counters["ticks"], counters["missed"]
     figures = f"missed {missed} of {ticks}, {counters['skipped']} periods skipped"
     report.rows.append(Row("deadlines met", 1.0 - missed / ticks, figures=figures))
+    held = ticks - counters["flows"][0]
+    report.rows.append(
+        Row("ticks with an action", 1.0 - held / ticks, figures=f"{held} without, stop included")
+    )
     written, dropped = made.record["written"], sum(n for _, n in made.record["dropped"])
     figures = f"dropped {dropped} of {written + dropped}, {made.record['bytes'] / 1e6:.0f} MB"
     report.rows.append(Row("log entries kept", written / (written + dropped), 1.0, True, figures))
