@@ -145,14 +145,15 @@ def pin() -> None:
     torch.set_num_threads(1)
 
 
-def unpinned(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the project that may use every core, though this process may not."""
+def unpin() -> None:
+    """Gives this process, or a child of it, every core again."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
-    def unpin() -> None:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=unpin, check=False)
+def unpinned(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a command that may use every core, though this process may not."""
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, preexec_fn=unpin, check=False)
 
 
 def program(name: str, quick: bool) -> Path:

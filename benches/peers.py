@@ -21,8 +21,12 @@ PEERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tract": ("0.23.9", ("numpy",)),
     "rtamt": ("0.4.10", ("antlr4-python3-runtime==4.7",)),
     "mstlo-python": ("0.2.2", ("numpy",)),
+    "lerobot": ("0.4.4", ("torch==2.13.0", "numpy")),
+    "ruckig": ("0.19.4", ()),
     "stlcgpp": ("0.0.2", ("torch==2.13.0", "numpy")),
 }
+# Installed without what they ask for: only the part that the benchmark runs is used.
+BARE = {"lerobot"}
 
 
 def named(name: str) -> str:
@@ -40,9 +44,13 @@ def environment(name: str) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cadenza" / f"{name}-{version}"
     python = cache / "bin" / "python"
     if not (cache / "ready").exists():
+        install = [str(python), "-m", "pip", "install", "--quiet"]
+        bare = [[*install, "--no-deps", f"{name}=={version}"]] if name in BARE else []
+        with_others = others if bare else (f"{name}=={version}", *others)
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(cache)],
-            [str(python), "-m", "pip", "install", "--quiet", f"{name}=={version}", *others],
+            [*install, *with_others],
+            *bare,
         ):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:

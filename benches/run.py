@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("policy", "tick", "wake", "env_step", "symphony", "stl_speed")
+NAMES = (
+    "policy", "tick", "wake", "env_step", "sim_device", "ruckig_moves", "queue_lerobot",
+    "symphony", "stl_speed",
+)  # fmt: skip
+# Ten minutes and more: only when named.
+LONG = ("soak",)
 
 
 def machine() -> dict[str, Any]:
@@ -95,11 +100,11 @@ def main() -> None:
         "--quick", action="store_true", help="a few seconds each; writes nothing unless --out is given"
     )
     parser.add_argument("--out", type=Path, help="folder for the results (docs/results)")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these of {', '.join(NAMES)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these of {', '.join(NAMES + LONG)}")
     args = parser.parse_args()
-    unknown = [name for name in args.names if name not in NAMES]
+    unknown = [name for name in args.names if name not in NAMES + LONG]
     if unknown:
-        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES + LONG)}")
     about = machine()
     reports = [benchmark(name, args.quick) for name in args.names or NAMES]
     out = args.out or (None if args.quick else HERE.parent / "docs" / "results")

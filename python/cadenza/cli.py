@@ -14,7 +14,7 @@ from pathlib import Path
 
 EXTRA_OF = {"torch": "train", "mujoco": "train", "gymnasium": "train", "tyro": "train", "rich": "train",
             "onnx": "train", "onnxscript": "train", "tensorboard": "train",
-            "imageio_ffmpeg": "train", "ray": "ray", "matplotlib": "viz",
+            "imageio_ffmpeg": "train", "ray": "ray", "matplotlib": "viz", "foxglove": "viz",
             "onnxruntime": "import", "yaml": "import"}  # fmt: skip
 
 
@@ -107,8 +107,10 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"; did you mean '{near[0]}'?" if near else ""
         return _refuse(f"unknown verb '{name}'{hint} (cadenza --help lists them)")
     try:
-        if verb.load is None:
+        if verb.load is None and not (name == "run" and _shown(rest)):
             return _runtime([name, *rest])
+        if verb.load is None:
+            return _python("run")()(rest)
         if rest in (["-h"], ["--help"]):
             print(f"{verb.summary}\nexample: {verb.example}\n")
         return verb.load()(rest)
@@ -122,6 +124,12 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, KeyError) as error:
         # Every error of ours names file and value; a trace would only hide it.
         return _refuse(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
+
+
+def _shown(words: list[str]) -> bool:
+    """Whether a run is to be shown while it lasts: that is Python's, help and the rest are the runtime's."""
+    asked = any(word == "--viewer" or word.partition("=")[0] == "--live" for word in words)
+    return asked and not {"-h", "--help"} & set(words)
 
 
 def _extra(error: ModuleNotFoundError, verb: str = "") -> str | None:

@@ -138,7 +138,11 @@ def bundle_scene(bundle: Bundle) -> str | None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The newest tick, copied without stopping the loop. Arrays `[joints]` in robot order, SI units."""
+    """The newest tick, copied without stopping the loop. Arrays `[joints]` in robot order, SI units.
+
+    `base` is the floating base's position and quaternion (w x y z) `[7]`, `None` where the device reports
+    none.
+    """
 
     tick: int
     level: str
@@ -147,6 +151,7 @@ class Snapshot:
     q: np.ndarray
     dq: np.ndarray
     command: np.ndarray
+    base: np.ndarray | None
     fault: str | None
 
 

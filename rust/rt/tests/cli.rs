@@ -145,6 +145,8 @@ fn bad_bundles_and_robots_are_named() {
         ("check broken.cadenza --robot robot", "^"),
         ("run walk.cadenza --robot slow.toml --virtual --seconds 1", "0.002 s, the robot runs at 0.004 s"),
         ("run walk.cadenza --robot armless.toml --virtual --seconds 1", "no joint pan"),
+        ("run walk.cadenza --robot robot --viewer", "belong to the Python front end"),
+        ("run walk.cadenza --robot robot --live 9000", "belong to the Python front end"),
         ("replay none.mcap", "none.mcap: "),
         ("replay walk.cadenza", "walk.cadenza: not an MCAP file"),
         ("report walk.cadenza", "walk.cadenza: not an MCAP file"),

@@ -86,12 +86,23 @@ pub(super) struct Args {
     /// Refuse to run when the real-time set-up is degraded.
     #[arg(long)]
     require_rt: bool,
+    /// Show the robot in MuJoCo's viewer while it runs (Python front end).
+    #[arg(long)]
+    viewer: bool,
+    /// Stream the run to Foxglove, on this HOST:PORT or PORT (Python front end).
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:8765")]
+    live: Option<String>,
     /// Run configuration (TOML); options given here win.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args, host: &dyn Host, out: &mut Out) -> Outcome {
+    if args.viewer || args.live.is_some() {
+        return Err(bad(
+            "--viewer and --live belong to the Python front end: pip install 'cadenza[viz]', then cadenza run",
+        ));
+    }
     let config = config(args)?;
     let bundle = open_bundle(&args.bundle)?;
     let robot = open_robot(&args.robot, host)?;

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub dq: Joints,
     /// Positions that were sent.
     pub command: Joints,
+    /// Position in the world and orientation (w x y z, body → world) of the floating base, where the device reports it.
+    pub base: Option<([f64; 3], [f64; 4])>,
     /// The fault that latched the ladder.
     pub fault: Option<Fault>,
 }
@@ -40,6 +42,7 @@ impl Snapshot {
             q: zero,
             dq: zero,
             command: zero,
+            base: None,
             fault: None,
         }
     }
@@ -56,6 +59,7 @@ impl Snapshot {
             q: state.q,
             dq: state.dq,
             command: controller.command().q,
+            base: state.base.valid.then_some((state.base.pos, state.imu.quat)),
             fault: gate.first_fault(),
         };
     }
