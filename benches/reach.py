@@ -38,7 +38,7 @@ def main() -> None:
     rows, finals = [], []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            result = train(replace(config, seed=seed), Path(folder) / "run")
+            result = train(replace(config, seed=seed, keep_best=False), Path(folder) / "run")
         for step, e in result.evaluations:
             rows.append([seed, step, e.success, e.return_mean, e.return_low, e.return_high, e.action_change])
         fresh = _fresh_success(result.agent)

@@ -67,3 +67,9 @@ def untrained(tmp_path_factory):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def untrained_pick(untrained):
+    """The bundle of an untrained policy that reads an object."""
+    return untrained("cadenza/PickArm6-v0")

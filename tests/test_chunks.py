@@ -97,6 +97,18 @@ def test_what_a_killed_process_left_is_cleared(tmp_path):
     assert not [p for p in pieces(path) if p.name.startswith(".")]
 
 
+def test_a_torn_checkpoint_does_not_keep_the_next_from_being_saved(tmp_path):
+    path = tmp_path / "c.pt"
+    ring = np.ones((100_000, 16))
+    save_checkpoint(path, {"ring": ring})
+    path.write_bytes(path.read_bytes()[:-9])
+    save_checkpoint(path, {"ring": ring + 1})  # the torn one is the previous one now
+    np.testing.assert_array_equal(load_checkpoint(path)["ring"], ring + 1)
+    save_checkpoint(path, {"ring": ring + 2})
+    save_checkpoint(path, {"ring": ring + 3})
+    assert len(pieces(path)) == 4  # a whole and a short one for each of the last two
+
+
 def test_a_full_disk_leaves_the_old_one_whole(tmp_path, monkeypatch):
     path = tmp_path / "c.pt"
     ring = np.random.default_rng(0).normal(size=(8192, 64))

@@ -13,7 +13,10 @@ import pytest
 
 from cadenza import stl
 from cadenza.algos.symphony_config import _PAPER, SymphonyConfig
+from cadenza.recipes import RECIPES
 from cadenza.runtime import RunConfig
+from cadenza.sim.domain import Domain
+from cadenza.tasks import TASKS
 from cadenza.tasks.reach import ReachArm6
 
 ROOT = Path(__file__).parents[1]
@@ -266,3 +269,36 @@ def test_every_sensor_of_a_frame_is_explained():
     code = re.findall(r'"(\w+)"', source[source.index("pub const SENSORS") :].split("];")[0])
     page = [name for row in table(read("docs/bundle.md"), "| sensor |") for name in names(row[0])]
     assert sorted(page) == sorted(code) and len(code) == 13
+
+
+def test_the_training_guide_runs_as_it_is_written(cadenza, tmp_path, monkeypatch, capsys):
+    page = read("docs/training.md")
+
+    def blocks(kind):
+        return re.findall(rf"^```{kind}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+    (toml,), (xml,), (code,), (commands,) = (blocks(kind) for kind in ("toml", "xml", "py", "sh"))
+    (tmp_path / "lever").mkdir()
+    (tmp_path / "lever" / "robot.toml").write_text(toml)
+    (tmp_path / "lever" / "model.xml").write_text(xml)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(TASKS, "cadenza/TurnLever-v0", None)  # the page's own, gone after the test
+    exec(code, {})
+    last = [line.split() for line in capsys.readouterr().out.splitlines()][-1]
+    assert float(last[1]) >= 0.8  # it has learned
+    for line in commands.splitlines():
+        verb, *words = line.split()
+        assert verb == "cadenza"
+        done = cadenza(*words)
+        assert "error" not in done.stdout.split()
+    assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_every_task_and_every_field_of_a_domain_is_explained():
+    page = read("docs/training.md")
+    listed = [names(row[0])[0] for row in table(page, "| task |")]
+    assert listed == [*sorted(TASKS, key=listed.index), "gym:ID"]
+    for name, recipe in ((names(row[0])[0], row[2]) for row in table(page, "| task |")[:-1]):
+        assert (recipe == "yes") == (name in RECIPES), name
+    domain = [names(row[0])[0] for row in table(page, "| field |")]
+    assert domain == [f.name for f in fields(Domain)]

@@ -7,7 +7,7 @@ import pytest
 
 from cadenza import _native
 from cadenza.robot import load_robot
-from cadenza.runtime import RunConfig, Runtime
+from cadenza.runtime import RunConfig, Runtime, SimDevice, bundle_scene
 
 
 def parts(bundle):
@@ -22,7 +22,8 @@ def parts(bundle):
     }
     document = json.loads(bundle.manifest)
     document.pop("files")
-    entries = {"step.onnx": bundle.entry("step.onnx"), "spec.stl": bundle.specification.encode()}
+    names = ("step.onnx", "spec.stl", "x-scene.xml")
+    entries = {name: data for name in names if (data := bundle.entry(name)) is not None}
     return document, entries, tensors
 
 
@@ -111,3 +112,27 @@ def test_a_robot_of_another_order_rebuilds_the_same(bundle, tmp_path, cadenza, r
     (tmp_path / "robot.toml").write_text("[[joint]]".join([head, *reversed(joints)]))
     out = cadenza("check", reach_bundle, "--robot", tmp_path / "robot.toml").stdout
     assert "32/32 observations rebuilt from sensors" in out
+
+
+@pytest.mark.parametrize("change", ["none", "moved", "gone"])
+def test_objects_are_sensors_too(untrained_pick, tmp_path, change):
+    document, entries, tensors = parts(_native.Bundle(untrained_pick))
+    name = "frame.object.cube"
+    assert tensors[name].shape == (2, 16, 3)
+    if change == "moved":
+        tensors[name] = tensors[name] + [0, 0, 0.01]
+    elif change == "gone":
+        del tensors[name]
+    path = rewritten(
+        tmp_path / "p.cadenza", document, entries, {k: np.float32(v) for k, v in tensors.items()}
+    )
+    robot = load_robot("arm6")
+    device = SimDevice.of(robot, scene=bundle_scene(_native.Bundle(path)))
+    run = Runtime(path, robot=robot, device=device, config=RunConfig(0.1, virtual_clock=True))
+    if change == "none":
+        assert run.run().exit_code == 0
+        return
+    with pytest.raises(
+        ValueError, match="term cube.* 0.\\d+ in training" if change == "moved" else "needs object cube"
+    ):
+        run.run()

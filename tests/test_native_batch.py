@@ -158,3 +158,41 @@ def test_arrays_that_share_memory_are_refused_and_change_nothing():
     with pytest.raises(ValueError, match="out_dq cannot be written to"):
         actions.step(u, q, memory, other)
     assert actions.state() == before
+
+
+def test_what_a_robot_does_not_report_is_refused_by_the_term_that_reads_it():
+    from cadenza.tasks.pick import PickArm6
+    from cadenza.tasks.stand import StandHumanoid29
+
+    stand, pick = StandHumanoid29(), PickArm6()
+    batch = _native.ObservationBatch(json.dumps(stand.manifest()), stand.robot.native, 2)
+    q, none, out = np.zeros((2, 29)), np.zeros((2, 0)), np.zeros((2, 93), np.float32)
+    inputs = (q, q, q, none, np.zeros((2, 29), np.float32), q, np.zeros(2), out)
+    with pytest.raises(ValueError, match="term gravity, element 0 of simulation 0 is not finite"):
+        batch.step(*inputs)
+    imu = np.tile([0.6, 0.8, 0, 0, 1, 2, 3, 0, 0, 9.81], (2, 1))
+    imu[1, :4] = [1, 0, 0, 0]
+    batch.step(*inputs, imu=imu)
+    np.testing.assert_allclose(
+        out[:, :6], [[0, -0.96, 0.28, 0.25, 0.5, 0.75], [0, 0, -1, 0.25, 0.5, 0.75]], atol=1e-6
+    )
+    with pytest.raises(ValueError, match=r"imu has shape \[2, 9\], expected \[2, 10\]"):
+        batch.step(*inputs, imu=imu[:, :9].copy())
+    with pytest.raises(ValueError, match=r"base has shape \[1, 6\], expected \[2, 6\]"):
+        batch.step(*inputs, imu=imu, base=np.zeros((1, 6)))
+    text = json.dumps(pick.manifest())
+    with pytest.raises(ValueError, match="needs object cube; the device reports none"):
+        _native.ObservationBatch(text, pick.robot.native, 2)
+    with pytest.raises(ValueError, match="17 objects, at most 16"):
+        _native.ObservationBatch(text, pick.robot.native, 2, [f"o{i}" for i in range(17)])
+    batch = _native.ObservationBatch(text, pick.robot.native, 2, ["ball", "cube"])
+    q, out = np.zeros((2, 7)), np.zeros((2, 34), np.float32)
+    inputs = (q, q, q, none, np.zeros((2, 7), np.float32), q, np.zeros(2), out)
+    with pytest.raises(ValueError, match="term cube_error"):
+        batch.step(*inputs)
+    poses = np.zeros((2, 2, 7))
+    poses[:, 1, :3] = [0.35, 0.1, 0.05]
+    batch.step(*inputs, objects=poses)
+    np.testing.assert_allclose(out[:, 24:27], [[0, 0.5, 0]] * 2, atol=1e-6)
+    with pytest.raises(ValueError, match=r"objects has shape \[2, 1, 7\]"):
+        batch.step(*inputs, objects=poses[:, :1].copy())

@@ -9,6 +9,7 @@ costs what changed. Nothing that training does later touches a snapshot. Saving 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -65,7 +66,10 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     if store.folder.exists():
-        store.keep(_chunks(encoded) | _kept_chunks(previous_checkpoint(path)))
+        kept = previous_checkpoint(path)
+        # a torn one is nobody's snapshot any more, and the new one is safe already
+        with contextlib.suppress(CheckpointError):
+            store.keep(_chunks(encoded) | (_kept_chunks(kept) if kept.exists() else set()))
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -113,10 +117,8 @@ def _chunks(encoded: Any) -> set[str]:
 
 
 def _kept_chunks(path: Path) -> set[str]:
-    if not path.exists():
-        return set()
     with path.open("rb") as file:
-        file.seek(len(_MAGIC) + _DIGEST + 1)
+        _check(path, file)
         return _chunks(torch.load(file, map_location="cpu", weights_only=True))
 
 

@@ -19,7 +19,18 @@ RECIPES: dict[str, TrainConfig] = {
         eval_every=1024,
         eval_episodes=50,
         log_every=512,
-    )
+    ),
+    "cadenza/StandHumanoid29-v0": TrainConfig(
+        task="cadenza/StandHumanoid29-v0",
+        settings=SymphonyConfig(
+            hidden=96, explore_steps=4096, tiles=16, updates_per_vector_step=8, lr=5e-4, gamma=0.97
+        ),
+        steps=131_072,
+        envs=16,
+        eval_every=8192,
+        eval_episodes=20,
+        log_every=4096,
+    ),
 }
 
 

@@ -89,3 +89,14 @@ def test_what_is_missing_is_named(monkeypatch):
     with pytest.raises(VideoError) as caught:
         find_backend.__wrapped__()
     assert "egl" not in str(caught.value)
+
+
+@draws
+def test_eval_films_into_the_run(cadenza, reach_run, tmp_path):
+    import shutil
+
+    shutil.copytree(reach_run, tmp_path / "run")
+    done = cadenza("eval", "run", "--episodes", 2, "--video")
+    (film,) = (tmp_path / "run" / "video").iterdir()
+    assert film.name in done.stdout
+    assert len(frames(film)) == 50

@@ -82,8 +82,8 @@ def test_resume_is_exact():
         np.testing.assert_array_equal(env.step(a).obs, other.step(a).obs)
 
 
-def test_an_untrained_policy_runs_in_the_loop_with_its_cube(untrained, cadenza, tmp_path):
-    path = untrained("cadenza/PickArm6-v0")
+def test_an_untrained_policy_runs_in_the_loop_with_its_cube(untrained_pick, cadenza):
+    path = untrained_pick
     scene = bundle_scene(Bundle(path))
     assert scene == TASK.scene
     robot = load_robot("arm6")
