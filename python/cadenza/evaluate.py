@@ -48,13 +48,16 @@ class Evaluation:
         return {name: float(value) for name, value in asdict(self).items() if value is not None}
 
 
-def evaluate(act: Callable[[np.ndarray], np.ndarray], env: Environment, *, seed: int) -> Evaluation:
+def evaluate(
+    act: Callable[[np.ndarray], np.ndarray], env: Environment, *, seed: int, hold: int = 1
+) -> Evaluation:
     """Run one episode in each of the environments.
 
     Args:
         act: actions [n, A] in environment units for observations [n, S].
         env: n copies of a task; they are reseeded.
         seed: the same seed gives the same starts.
+        hold: steps for which an action holds.
     """
     obs = env.reset(seed)
     alive = np.ones(env.n, bool)
@@ -62,8 +65,10 @@ def evaluate(act: Callable[[np.ndarray], np.ndarray], env: Environment, *, seed:
     success: np.ndarray | None = None
     centre, span = (env.action_high + env.action_low) / 2.0, (env.action_high - env.action_low) / 2.0
     actions: list[np.ndarray] = []
+    action = np.zeros(0)
     while alive.any():
-        action = act(obs)
+        # only first episodes count, and they begin together
+        action = act(obs) if len(actions) % hold == 0 else action
         t = env.step(action)
         obs = t.obs
         actions.append((np.asarray(action, np.float64) - centre) / span)

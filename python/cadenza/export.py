@@ -338,6 +338,11 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
         raise ExportError(
             f"{config.task} has no robot: a bundle needs joints and limits; export its graph with --onnx"
         )
+    if agent.action_repeat > 1:
+        raise ExportError(
+            f"action_repeat {agent.action_repeat}: the runtime decides at every tick of the policy; train at "
+            "a lower policy rate instead"
+        )
     task = make_task(config.task)
     env = make(config.task, 16, seed=config.eval_seed + 1)
     seen = [env.reset()]

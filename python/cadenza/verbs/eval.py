@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     config, agent, steps = load_agent(options.run)
     seed = config.eval_seed if options.seed is None else options.seed
     env = make(config.task, options.episodes, seed=seed)
-    result = evaluate(lambda obs: agent.act(obs, explore=False), env, seed=seed)
+    result = evaluate(lambda obs: agent.act(obs, explore=False), env, seed=seed, hold=agent.action_repeat)
     env.close()
     if options.json:
         print(json.dumps({"task": config.task, "steps": steps, "seed": seed} | dataclasses.asdict(result)))
