@@ -68,6 +68,8 @@ TABLE = (
     Experiment("Pendulum-v1", "symphony", "tiny", 3, 30_000, -400.0),
     Experiment("Hopper-v5", "symphony", "small", 3, LONG, 2_000.0),
     Experiment("Walker2d-v5", "symphony", "small", 3, LONG, 2_000.0),
+    Experiment("Hopper-v5", "sac", "", 3, LONG),
+    Experiment("Walker2d-v5", "sac", "", 3, LONG),
 )
 
 

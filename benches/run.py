@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("policy", "tick", "wake", "env_step", "symphony", "stl_speed")
+NAMES = (
+    "policy", "tick", "wake", "env_step", "symphony", "sac_update", "end_to_end", "buffer", "checkpoint",
+    "stl_speed",
+)  # fmt: skip
 
 
 def machine() -> dict[str, Any]:

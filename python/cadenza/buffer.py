@@ -154,17 +154,15 @@ class UniformReplay(Replay):
         k = len(reward)
         if k > self.capacity:
             raise ValueError(f"{k} transitions do not fit into the capacity {self.capacity}")
-        first = min(k, self.capacity - self.head)
-        end = self.head + first
-        self._write(
-            slice(self.head, end), obs[:first], action[:first], reward[:first], next_obs[:first],
-            discount[:first],
-        )  # fmt: skip
-        if first < k:
-            rest = slice(0, k - first)
-            self._write(rest, obs[first:], action[first:], reward[first:], next_obs[first:], discount[first:])
+        rows, end = (obs, action, reward, next_obs, discount), self.head + k
+        if end <= self.capacity:
+            self._write(slice(self.head, end), *rows)
+        else:
+            first = self.capacity - self.head
+            self._write(slice(self.head, self.capacity), *(x[:first] for x in rows))
+            self._write(slice(0, end - self.capacity), *(x[first:] for x in rows))
         self.count = min(self.count + k, self.capacity)
-        self.head = (self.head + k) % self.capacity
+        self.head = end % self.capacity
 
     def sample(self, uniforms: np.ndarray, out: Batch) -> None:
         """Draw one transition per uniform in [0, 1) with replacement into the float32 arrays of `out`.
@@ -254,7 +252,9 @@ class FadingReplay(Replay):
             return
         reward = reward / self.reward_norm
         end = self.head + k
-        if end <= self.capacity and not self.protect[self.head : end].any():
+        if end <= self.capacity and not (
+            self.protect[self.head] if k == 1 else self.protect[self.head : end].any()
+        ):
             self._store(slice(self.head, end), obs, action, reward, next_obs, discount, terminated)
             self.head = end % self.capacity
             return
