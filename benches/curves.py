@@ -68,6 +68,8 @@ TABLE = (
     Experiment("Pendulum-v1", "symphony", "tiny", 3, 30_000, -400.0),
     Experiment("Hopper-v5", "symphony", "small", 3, LONG, 2_000.0),
     Experiment("Walker2d-v5", "symphony", "small", 3, LONG, 2_000.0),
+    Experiment("Hopper-v5", "sac", "", 3, LONG),
+    Experiment("Walker2d-v5", "sac", "", 3, LONG),
 )
 
 
@@ -173,15 +175,24 @@ def write_csv(path: Path, rows: Sequence[Point]) -> None:
 def read_csv(path: Path) -> list[Point]:
     """What `write_csv` wrote."""
     with path.open(newline="") as file:
-        return [
-            Point(
-                row["task"], row["preset"], row["algorithm"], int(row["seed"]), int(row["steps"]),
-                *(float(row[name]) for name in ("return_mean", "return_std", "low", "high")),
-                float(row["scale_mean"]) if row["scale_mean"] else None,
-                float(row["cpu_seconds"]), row["outcome"],
-            )
-            for row in csv.DictReader(file)
-        ]  # fmt: skip
+        rows = list(csv.DictReader(file))
+    return [
+        Point(
+            task=row["task"],
+            preset=row["preset"],
+            algorithm=row["algorithm"],
+            seed=int(row["seed"]),
+            steps=int(row["steps"]),
+            return_mean=float(row["return_mean"]),
+            return_std=float(row["return_std"]),
+            low=float(row["low"]),
+            high=float(row["high"]),
+            scale_mean=float(row["scale_mean"]) if row["scale_mean"] else None,
+            cpu_seconds=float(row["cpu_seconds"]),
+            outcome=row["outcome"],
+        )
+        for row in rows
+    ]
 
 
 def verdict(e: Experiment, finals: Sequence[float], complete: bool) -> str:

@@ -1,6 +1,7 @@
 """Other people's packages, each in an environment of its own under the user's cache, made on demand.
 
-They pin what we do not (onnxruntime, antlr), and their licences are theirs: they run in their own processes.
+They pin what we do not (onnxruntime, antlr), and their licences are theirs: they run in their own processes,
+but for stable-baselines3, which shares our torch.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from common import Worker
@@ -24,6 +28,7 @@ PEERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "lerobot": ("0.4.4", ("torch==2.13.0", "numpy")),
     "ruckig": ("0.19.4", ()),
     "stlcgpp": ("0.0.2", ("torch==2.13.0", "numpy")),
+    "stable-baselines3": ("2.9.2", ("torch==2.13.0", "numpy==2.4.6", "gymnasium==1.4.0")),
 }
 # Installed without what they ask for: only the part that the benchmark runs is used.
 BARE = {"lerobot"}
@@ -40,13 +45,13 @@ def environment(name: str) -> Path:
     Raises:
         RuntimeError: it cannot be made; the text is pip's last line.
     """
-    version, others = PEERS[name]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cadenza" / f"{name}-{version}"
+    release, others = PEERS[name]
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cadenza" / f"{name}-{release}"
     python = cache / "bin" / "python"
     if not (cache / "ready").exists():
         install = [str(python), "-m", "pip", "install", "--quiet"]
-        bare = [[*install, "--no-deps", f"{name}=={version}"]] if name in BARE else []
-        with_others = others if bare else (f"{name}=={version}", *others)
+        bare = [[*install, "--no-deps", f"{name}=={release}"]] if name in BARE else []
+        with_others = others if bare else (f"{name}=={release}", *others)
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(cache)],
             [*install, *with_others],
@@ -91,3 +96,23 @@ class Peer:
         """Ends it."""
         if self._worker is not None:
             self._worker.close()
+
+
+def stable_baselines3() -> ModuleType:
+    """stable-baselines3 in this process, so that its blocks alternate with ours in one process.
+
+    Its environment's packages come last on the path; numpy, torch and gymnasium stay ours, and have to be
+    those it was installed with.
+
+    Raises:
+        RuntimeError: it cannot be installed, or a version differs; the text says which.
+    """
+    python = environment("stable-baselines3")
+    ask = "from importlib.metadata import version as v; print(*map(v, ('torch', 'numpy', 'gymnasium')))"
+    done = subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True)
+    for name, theirs in zip(("torch", "numpy", "gymnasium"), done.stdout.split(), strict=True):
+        ours = version(name)
+        if ours.split("+")[0] != theirs.split("+")[0]:
+            raise RuntimeError(f"not comparable: {name} is {ours} here and {theirs} beside stable-baselines3")
+    sys.path.extend(str(p) for p in python.parents[1].glob("lib/python3*/site-packages"))
+    return import_module("stable_baselines3")

@@ -21,7 +21,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 NAMES = (
     "policy", "tick", "wake", "env_step", "sim_device", "ruckig_moves", "queue_lerobot",
-    "symphony", "stl_speed",
+    "symphony", "sac_update", "end_to_end", "buffer", "checkpoint", "stl_speed",
 )  # fmt: skip
 # Ten minutes and more: only when named.
 LONG = ("soak",)

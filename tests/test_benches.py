@@ -23,7 +23,11 @@ NAMES = {
     "ruckig_moves": ("≤ 1.15", "≤ 1.6"),
     "queue_lerobot": ("≥ 1", "≥ 0.99"),
     "soak": ("≥ 1",),
-    "symphony": ("≥ 1.8",),
+    "symphony": ("≥ 1.8", "≤ 0.5", "≤ 1.2"),
+    "sac_update": ("≤ 0.76", "≤ 1.4", "≤ 2"),
+    "end_to_end": ("≤ 0.72",),
+    "buffer": ("≤ 0.5",),
+    "checkpoint": (),
     "stl_speed": (
         "≥ 500",
         "≥ 10000",

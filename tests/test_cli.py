@@ -78,7 +78,7 @@ def test_every_verb_explains_itself_with_an_example(cadenza, words):
             ["train", "symphony", "--task", "cadenza/ReachArm6-v0", "--set", "domain.mass=1.2,0.8"],
             "mass (1.2, 0.8)",
         ),
-        (["train"], "which algorithm? One of: symphony"),
+        (["train"], "which algorithm? One of: symphony, sac"),
         (["train", "symphony"], "--task"),
         (["train", "symphony", "--task", "cadenza/ReachArm6-v0", "--set", "nonsense=1"], "nonsense=1"),
         (["train", "symphony", "--task", "cadenza/ReachArm6-v0", "--set", "explore_steps=many"], "many"),

@@ -239,7 +239,9 @@ def test_folders_that_do_not_fit(tmp_path):
 def test_bad_settings_name_the_value():
     with pytest.raises(ValueError, match="envs 0 must be at least 1"):
         replace(SMALL, envs=0)
-    with pytest.raises(ValueError, match="algorithm 'sac' is not one of symphony"):
+    with pytest.raises(ValueError, match="algorithm 'ppo' is not one of symphony, sac"):
+        replace(SMALL, algorithm="ppo")
+    with pytest.raises(ValueError, match="settings of sac are no SymphonyConfig"):
         replace(SMALL, algorithm="sac")
 
 

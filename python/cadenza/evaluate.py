@@ -53,6 +53,7 @@ def evaluate(
     env: Environment,
     *,
     seed: int,
+    hold: int = 1,
     watch: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Run one episode in each of the environments.
@@ -61,6 +62,7 @@ def evaluate(
         act: actions [n, A] in environment units for observations [n, S].
         env: n copies of a task; they are reseeded.
         seed: the same seed gives the same starts.
+        hold: steps for which an action holds.
         watch: called at every step of the first environment's episode, from its start on.
     """
     obs = env.reset(seed)
@@ -69,10 +71,12 @@ def evaluate(
     success: np.ndarray | None = None
     centre, span = (env.action_high + env.action_low) / 2.0, (env.action_high - env.action_low) / 2.0
     actions: list[np.ndarray] = []
+    action = np.zeros(0)
     while alive.any():
         if watch is not None and alive[0]:
             watch()
-        action = act(obs)
+        # only first episodes count, and they begin together
+        action = act(obs) if len(actions) % hold == 0 else action
         t = env.step(action)
         obs = t.obs
         actions.append((np.asarray(action, np.float64) - centre) / span)

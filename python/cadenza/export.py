@@ -358,6 +358,11 @@ def export_policy(config: TrainConfig, module: torch.nn.Module, steps: int, path
         raise ExportError(
             f"{config.task} has no robot: a bundle needs joints and limits; export its graph with --onnx"
         )
+    if agent.action_repeat > 1:
+        raise ExportError(
+            f"action_repeat {agent.action_repeat}: the runtime decides at every tick of the policy; train at "
+            "a lower policy rate instead"
+        )
     module = _ready(module)
 
     def act(obs: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.evaluate import Evaluation
-from cadenza.train_config import TrainConfig
+from cadenza.train_config import ALGORITHMS, TrainConfig
 
 RECIPES: dict[str, TrainConfig] = {
     "cadenza/ReachArm6-v0": TrainConfig(
@@ -34,8 +34,11 @@ RECIPES: dict[str, TrainConfig] = {
 }
 
 
-def recipe(task_id: str) -> TrainConfig:
-    """The recipe of a task; Symphony's preset `small` for one without."""
+def recipe(task_id: str, algorithm: str = "symphony") -> TrainConfig:
+    """The recipe of a task; without one Symphony's preset `small`, or another algorithm's defaults."""
+    if algorithm != "symphony":
+        settings, _ = ALGORITHMS[algorithm]
+        return TrainConfig(task=task_id, algorithm=algorithm, settings=settings())  # pyright: ignore[reportArgumentType]
     return RECIPES.get(task_id, TrainConfig(task=task_id, settings=SymphonyConfig.from_preset("small")))
 
 

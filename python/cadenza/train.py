@@ -209,7 +209,10 @@ class _Run:
 
     def evaluate(self) -> None:
         result = evaluate(
-            lambda obs: self.agent.act(obs, explore=False), self.eval_env, seed=self.config.eval_seed
+            lambda obs: self.agent.act(obs, explore=False),
+            self.eval_env,
+            seed=self.config.eval_seed,
+            hold=self.agent.action_repeat,
         )
         self.evaluations.append((self.step, result))
 

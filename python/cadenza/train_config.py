@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cadenza.algos.sac import Sac
+from cadenza.algos.sac_config import SacConfig
 from cadenza.algos.symphony import Symphony
 from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.sim.domain import Domain
 
-ALGORITHMS: dict[str, tuple[type, type]] = {"symphony": (SymphonyConfig, Symphony)}
+ALGORITHMS: dict[str, tuple[type, type]] = {
+    "symphony": (SymphonyConfig, Symphony),
+    "sac": (SacConfig, Sac),
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class TrainConfig:
     """
 
     task: str = "cadenza/ReachArm6-v0"
-    algorithm: Literal["symphony"] = "symphony"
-    settings: SymphonyConfig = field(default_factory=SymphonyConfig)
+    algorithm: Literal["symphony", "sac"] = "symphony"
+    settings: SymphonyConfig | SacConfig = field(default_factory=SymphonyConfig)
     steps: int = 100_000
     envs: int = 1
     seed: int = 0
@@ -55,6 +60,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm {self.algorithm!r} is not one of {', '.join(ALGORITHMS)}")
+        if type(self.settings) is not ALGORITHMS[self.algorithm][0]:
+            raise ValueError(f"settings of {self.algorithm} are no {type(self.settings).__name__}")
         for name in (
             "steps", "envs", "eval_every", "eval_episodes", "log_every", "checkpoint_every", "sim_threads",
             "torch_threads",

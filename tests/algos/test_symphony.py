@@ -284,7 +284,7 @@ def test_update_itself_equals_the_reference_on_what_it_drew():
     for _ in range(4):
         metrics = a.update()
         batch = [np.array(getattr(a.last_batch, f.name), np.float64) for f in dataclasses.fields(Batch)]
-        terms, gradients = reference.update(*batch, a._draw.noise.numpy().copy())
+        terms, gradients = reference.update(*batch, a._noise.numpy().copy())
         for name, term in (("loss", "total"), ("advantage", "advantage"), ("td", "td"), ("q_ema", "q_ema")):
             assert metrics[name] == pytest.approx(terms[term], abs=1e-10)
         norm = math.sqrt(sum((g**2).sum() for g in gradients.values()))
@@ -384,7 +384,7 @@ def test_float32_follows_float64():
 
 
 @pytest.mark.parametrize("preset", ["s3", "se", "s2", "ed"])
-def test_one_update_equals_the_official_code(preset):
+def test_a_hundred_updates_equal_the_official_code(preset, record_property):
     clone = os.environ.get("CADENZA_SYMPHONY_OFFICIAL")
     if clone is None:
         pytest.skip("CADENZA_SYMPHONY_OFFICIAL does not name a clone of SuspensionRailway/symphony")
@@ -413,13 +413,13 @@ def test_one_update_equals_the_official_code(preset):
             parameter(name).copy_(torch.from_numpy(array))
 
     rows = config.nodes
-    for step in range(2):
+    for step in range(100):
         rng = np.random.default_rng(step)
         batch = Batch(*(torch.from_numpy(x.astype(np.float32)) for x in (
             rng.standard_normal((rows, n_s)), rng.uniform(-1, 1, (rows, n_a)), rng.standard_normal(rows),
             rng.standard_normal((rows, n_s)), 0.99 * (rng.random(rows) > 0.1),
         )))  # fmt: skip
-        torch.manual_seed(7)
+        torch.manual_seed(step)
         masks = []
         if config.gradient_dropout:  # their order of draws: actor mask, noise, target masks, online masks
             masks = [(torch.rand(rows, 3 * n_a) > 0.5).float()]
@@ -431,18 +431,23 @@ def test_one_update_equals_the_official_code(preset):
         total = losses.total.item()
         ours._q_ema.copy_(losses.q_ema)
         ours._step()
-        torch.manual_seed(7)
+        torch.manual_seed(step)
         theirs.nets_optimizer.zero_grad(set_to_none=True)
         column = (batch.obs, batch.action, batch.reward[:, None], batch.next_obs, batch.discount[:, None])
         loss, _ = theirs.nets(*column)
         loss.backward()
         theirs.nets_optimizer.step()
         theirs.nets.tau_update()
-        assert total == pytest.approx(loss.item(), rel=1e-5)
-        if step == 0:
-            for name, array in ours.get_blocks().items():
-                np.testing.assert_allclose(array, parameter(name).detach(), rtol=0, atol=2e-6, err_msg=name)
-            assert ours._q_ema.item() == pytest.approx(theirs.nets.q_next_ema.item(), rel=1e-5)
+        assert total == pytest.approx(loss.item(), rel=1e-4)
+        assert ours._q_ema.item() == pytest.approx(theirs.nets.q_next_ema.item(), rel=1e-4)
+        if step in (0, 99):
+            differences = {
+                name: float((torch.from_numpy(array) - parameter(name).detach()).abs().max())
+                for name, array in ours.get_blocks().items()
+            }
+            worst = max(differences, key=lambda name: differences[name])
+            record_property(f"largest difference after {step + 1}", f"{differences[worst]:.2g} ({worst})")
+            assert differences[worst] < (2e-6 if step == 0 else 1e-4), (step, worst, differences[worst])
 
 
 # ---- properties ----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class EnvInfo:
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss term became non-finite; raised before any parameter changed.
+    """A loss term became non-finite; raised before the step that it would have spoilt.
 
     Attributes:
         step: number of the update that failed, from 1.
@@ -45,6 +45,11 @@ class TrainingDiverged(RuntimeError):
 
 class Algorithm(Protocol):
     """What the training loop needs. k is the number of parallel environments."""
+
+    @property
+    def action_repeat(self) -> int:
+        """Environment steps for which an action holds; `act` and `observe` are called at each of them."""
+        ...
 
     @property
     def ready(self) -> bool:

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from cadenza.algos import EnvInfo, TrainingDiverged
+from cadenza.algos.boundary import Boundary
+from cadenza.algos.state import check_state
 from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.algos.symphony_loss import ALPHA, CRITICS, Losses, LossPass, PolicyPass, node_weights, scalar
-from cadenza.buffer import Batch, FadingReplay
+from cadenza.buffer import Batch, Draw, FadingReplay
 from cadenza.nn import BlockBatch, BlockShape, block
 
 STATE_FORMAT = 1
@@ -61,7 +63,11 @@ class Symphony:
         self.env_info = env_info or EnvInfo()
         self.obs_dim = int(obs_dim)
         self.device, self.dtype = torch.device(device), dtype
-        self._set_bounds(action_low, action_high)
+        self.boundary = Boundary(
+            obs_dim, action_low, action_high, joints=self.env_info.joints,
+            unit=config.action_bounds == "unit", authority=config.authority,
+        )  # fmt: skip
+        self.action_dim = self.boundary.action_dim
         self._check_final_fall()
 
         hidden, n_a = config.hidden, self.action_dim
@@ -110,9 +116,15 @@ class Symphony:
         self._episode_steps = np.zeros(0, np.int64)
         self._passes: dict[int, LossPass] = {}
         self._policies: dict[int, PolicyPass] = {}
-        self._draw = _Draw(config.nodes, self.obs_dim, n_a, dtype, self.device)
+        self._draw = Draw(config.nodes, self.obs_dim, n_a, dtype, self.device)
+        self._noise = torch.empty((config.nodes, n_a), dtype=dtype, device=self.device)
 
     # ---- acting and observing --------------------------------------------------------------------
+
+    @property
+    def action_repeat(self) -> int:
+        """Environment steps for which an action holds."""
+        return 1
 
     @property
     def ready(self) -> bool:
@@ -141,8 +153,7 @@ class Symphony:
         Raises:
             ValueError: wrong shape or a non-finite observation.
         """
-        rows = self._rows("obs", obs, self.obs_dim)
-        self._finite("obs", rows)
+        rows = self.boundary.observations(obs, self.env_steps + 1)
         k = len(rows)
         policy = self._policies.get(k)
         if policy is None:
@@ -155,10 +166,7 @@ class Symphony:
             share = torch.as_tensor(np.broadcast_to(active, (k,)).astype(np.float32)).to(policy.u)[:, None]
         noise = self._fill_noise(torch.empty_like(policy.u)) if explore else None
         u = policy.forward(torch.from_numpy(rows), noise, share)
-        action = u.cpu().numpy() * self._span + self._centre
-        if self.config.authority > 1.0:
-            np.clip(action, self._low, self._high, out=action)
-        return action.astype(np.float32, copy=False).reshape((*np.shape(obs)[:-1], self.action_dim))
+        return self.boundary.actions(u.cpu().numpy()).reshape((*np.shape(obs)[:-1], self.action_dim))
 
     def observe(
         self,
@@ -183,41 +191,20 @@ class Symphony:
             ValueError: wrong shape, a non-finite number, an action outside the bounds, or a number of
                 environments that does not divide `explore_steps`. Nothing is stored.
         """
-        obs = self._rows("obs", obs, self.obs_dim)
-        action = self._rows("action", action, self.action_dim)
-        next_obs = self._rows("next_obs", next_obs, self.obs_dim)
-        reward = np.atleast_1d(np.asarray(reward, np.float32))
-        terminated = np.atleast_1d(np.asarray(terminated, np.bool_))
-        truncated = np.atleast_1d(np.asarray(truncated, np.bool_))
-        k = len(obs)
-        for name, value, shape in (
-            ("action", action, (k, self.action_dim)),
-            ("reward", reward, (k,)),
-            ("next_obs", next_obs, obs.shape),
-            ("terminated", terminated, (k,)),
-            ("truncated", truncated, (k,)),
-        ):
-            if value.shape != shape:
-                raise ValueError(f"{name} has shape {list(value.shape)}, expected {list(shape)}")
-        for name, value in (("obs", obs), ("action", action), ("reward", reward), ("next_obs", next_obs)):
-            self._finite(name, value)
-        outside = (action < self._low - self._slack) | (action > self._high + self._slack)
-        if outside.any():
-            env, joint = (int(i) for i in np.argwhere(outside)[0])
-            raise ValueError(
-                f"action {action[env, joint]} of {self._joint(joint)} at env {env}, step {self.env_steps + 1}"
-                f" is outside [{self._low[joint]}, {self._high[joint]}]"
-            )
+        t = self.boundary.transitions(
+            obs, action, reward, next_obs, terminated, truncated, self.env_steps + 1
+        )
+        k = len(t.obs)
         if not self.ready and self.config.explore_steps % k:
             raise ValueError(
                 f"explore_steps {self.config.explore_steps} is not a multiple of {k} environments"
             )
 
-        normalised = (action - self._centre) / self._span
-        discount = np.where(terminated, np.float32(0.0), np.float32(self.config.gamma))
-        self.buffer.add(obs, normalised, reward, next_obs, discount, terminated)
+        discount = np.where(t.terminated, np.float32(0.0), np.float32(self.config.gamma))
+        normalised = self.boundary.normalised(t.action)
+        self.buffer.add(t.obs, normalised, t.reward, t.next_obs, discount, t.terminated)
         self.env_steps += 1
-        self._count_episode_steps(terminated | truncated)
+        self._count_episode_steps(t.terminated | t.truncated)
 
     # ---- learning --------------------------------------------------------------------------------
 
@@ -234,10 +221,8 @@ class Symphony:
                 unchanged, and `last_batch` holds what was drawn.
             RuntimeError: exploration is not over.
         """
-        draw = self._draw
-        draw.uniforms.uniform_(generator=self._generator)
-        self.buffer.sample(draw.uniforms_np, draw.staging)
-        losses = self.loss(draw.batch(), self._fill_noise(draw.noise), self._draw_masks(len(draw.noise)))
+        batch = self._draw.sample(self.buffer, self._generator)
+        losses = self.loss(batch, self._fill_noise(self._noise), self._draw_masks(len(self._noise)))
         metrics = self._metrics(losses)
         for name in ("advantage", "td", "swaddling", "loss", "grad_norm"):
             if not math.isfinite(metrics[name]):
@@ -360,8 +345,8 @@ class Symphony:
             "algorithm": "symphony",
             "config": asdict(self.config),
             "obs_dim": self.obs_dim,
-            "action_low": self._low.copy(),
-            "action_high": self._high.copy(),
+            "action_low": self.boundary.low.copy(),
+            "action_high": self.boundary.high.copy(),
             "parameters": self._flat.cpu().clone(),
             "moment1": self._moment1.cpu().clone(),
             "moment2": self._moment2.cpu().clone(),
@@ -382,40 +367,14 @@ class Symphony:
         Raises:
             ValueError: a missing entry, another format, algorithm, configuration or size; nothing is changed.
         """
-        for name in self.state_dict(buffer=False):
-            if name not in state:
-                raise ValueError(f"checkpoint lacks {name}")
-        for name, mine in (("format", STATE_FORMAT), ("algorithm", "symphony"), ("obs_dim", self.obs_dim)):
-            if state.get(name) != mine:
-                raise ValueError(f"checkpoint {name} is {state.get(name)!r}, expected {mine!r}")
-        for name, mine in asdict(self.config).items():
-            if state["config"].get(name) != mine:
-                raise ValueError(
-                    f"checkpoint was made with {name} = {state['config'].get(name)!r}, not {mine!r}"
-                )
-        for name, mine in (("action_low", self._low), ("action_high", self._high)):
-            if not np.array_equal(state[name], mine):
-                raise ValueError(f"checkpoint {name} is {list(state[name])}, expected {list(mine)}")
-        tensors = {
-            "parameters": self._flat,
-            "moment1": self._moment1,
-            "moment2": self._moment2,
-            "q_ema": self._q_ema,
-        }
-        for name, mine in tensors.items():
-            if state[name].shape != mine.shape or state[name].dtype != mine.dtype:
-                raise ValueError(
-                    f"checkpoint {name} is {state[name].dtype}{list(state[name].shape)}, "
-                    f"expected {mine.dtype}{list(mine.shape)}"
-                )
-        for name, generator in (("generator", self._generator), ("noise_generator", self._noise_generator)):
-            try:
-                torch.Generator(generator.device).set_state(state[name])
-            except (RuntimeError, TypeError) as error:
-                raise ValueError(f"checkpoint {name} is not a generator state: {error}") from error
+        generators = {"generator": self._generator, "noise_generator": self._noise_generator}
+        check_state(state, self.state_dict(buffer=False), generators)
         if "buffer" in state:
             self.buffer.load_state_dict(state["buffer"])
-        for name, mine in tensors.items():
+        for name, mine in (
+            ("parameters", self._flat), ("moment1", self._moment1), ("moment2", self._moment2),
+            ("q_ema", self._q_ema),
+        ):  # fmt: skip
             mine.copy_(state[name])
         self.env_steps, self.updates = int(state["env_steps"]), int(state["updates"])
         self._episode_steps = np.array(state["episode_steps"], np.int64)
@@ -431,25 +390,6 @@ class Symphony:
         return DeployedActor(block(arrays, frozen=True), self.action_dim).eval()
 
     # ---- checks ----------------------------------------------------------------------------------
-
-    def _set_bounds(self, low: np.ndarray, high: np.ndarray) -> None:
-        low, high = np.array(low, np.float64), np.array(high, np.float64)
-        if low.ndim != 1 or low.shape != high.shape or not len(low):
-            raise ValueError(
-                f"action bounds have shapes {list(low.shape)} and {list(high.shape)}, expected equal [n_a]"
-            )
-        self.action_dim = len(low)
-        for i in range(self.action_dim):
-            if not (np.isfinite(low[i]) and np.isfinite(high[i]) and low[i] < high[i]):
-                raise ValueError(
-                    f"action bounds [{low[i]}, {high[i]}] of {self._joint(i)} are infinite or empty"
-                )
-        if self.config.action_bounds == "unit":
-            low, high = -np.ones_like(low), np.ones_like(high)
-        self._low, self._high = low.astype(np.float32), high.astype(np.float32)
-        self._centre = ((low + high) / 2.0).astype(np.float32)
-        self._span = (self.config.authority * (high - low) / 2.0).astype(np.float32)
-        self._slack = (1e-6 * (high - low) / 2.0).astype(np.float32)
 
     def _check_final_fall(self) -> None:
         if not self.config.final_fall_steps:
@@ -476,23 +416,6 @@ class Symphony:
         self._episode_steps += 1
         self._episode_steps[ended] = 0
 
-    def _joint(self, index: int) -> str:
-        names = self.env_info.joints
-        return names[index] if index < len(names) else f"joint {index}"
-
-    def _rows(self, name: str, value: np.ndarray, columns: int) -> np.ndarray:
-        rows = np.asarray(value, np.float32)
-        if rows.ndim not in (1, 2) or rows.shape[-1] != columns:
-            raise ValueError(f"{name} has shape {list(rows.shape)}, expected [{columns}] or [k, {columns}]")
-        return np.ascontiguousarray(rows.reshape(-1, columns))
-
-    def _finite(self, name: str, value: np.ndarray) -> None:
-        if not np.isfinite(value).all():
-            where = np.argwhere(~np.isfinite(value))[0]
-            bad = value[tuple(where)]
-            column = f" (column {where[1]})" if len(where) > 1 else ""
-            raise ValueError(f"{name} {bad} at env {where[0]}, step {self.env_steps + 1}{column}")
-
 
 class DeployedActor(nn.Module):
     """What is exported: the actor block without its B head, and the action formula."""
@@ -508,24 +431,3 @@ class DeployedActor(nn.Module):
         a = torch.tanh(0.5 * x[:, : self.action_dim])
         s = torch.abs(torch.tanh(0.5 * x[:, self.action_dim :]))
         return torch.tanh(s * a)
-
-
-class _Draw:
-    """Reused storage of one sampled batch."""
-
-    def __init__(
-        self, rows: int, obs_dim: int, action_dim: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self.uniforms = torch.empty(rows, dtype=torch.float64)
-        self.uniforms_np = self.uniforms.numpy()
-        self.noise = torch.empty((rows, action_dim), dtype=dtype, device=device)
-        shapes = ((rows, obs_dim), (rows, action_dim), (rows,), (rows, obs_dim), (rows,))
-        self._tensors = [torch.empty(shape) for shape in shapes]
-        self.staging = Batch(*(t.numpy() for t in self._tensors))
-        self._as_is = Batch(*self._tensors) if dtype == torch.float32 and device.type == "cpu" else None
-
-    def batch(self) -> Batch:
-        """The staged batch in the agent's precision, on its device."""
-        if self._as_is is not None:
-            return self._as_is
-        return Batch(*(t.to(self.noise) for t in self._tensors))

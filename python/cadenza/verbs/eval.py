@@ -37,7 +37,9 @@ def main(argv: list[str]) -> int:
     env = make(config.task, options.episodes, seed=seed, domain=config.domain)
     with contextlib.closing(env), contextlib.ExitStack() as stack:
         watch = None if film is None else stack.enter_context(filming(env, film))
-        result = evaluate(lambda obs: agent.act(obs, explore=False), env, seed=seed, watch=watch)
+        result = evaluate(
+            lambda obs: agent.act(obs, explore=False), env, seed=seed, hold=agent.action_repeat, watch=watch
+        )
     if options.json:
         head = {"task": config.task, "steps": steps, "seed": seed}
         head |= {} if film is None else {"video": str(film)}

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import tyro
 
-from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.recipes import recipe
 from cadenza.robot import suggest
 from cadenza.sim.domain import Domain
@@ -25,13 +24,14 @@ EPILOG = "example: cadenza train symphony --task cadenza/ReachArm6-v0 --steps 28
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """Train a policy. A task with a recipe starts from it, any other from the preset `small`.
+    """Train a policy. Symphony starts from the task's recipe or else from `small`, sac from its defaults.
 
     Attributes:
         task: cadenza/ReachArm6-v0, cadenza/PickArm6-v0, cadenza/StandHumanoid29-v0, or gym: and a gymnasium
             id.
         out: run folder; runs/ALGORITHM-TASK-TIME when not given.
-        preset: settings to start from instead of the recipe: s3, se, s2, ed, small, tiny.
+        preset: settings to start from instead of the recipe: symphony s3, se, s2, ed, small, tiny; sac
+            default, tiny.
         steps: transitions to collect, over all environments.
         envs: parallel environments.
         seed: seeds the agent and the environments.
@@ -75,9 +75,10 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
     Raises:
         ValueError: an unknown name, or a value of another type; the text says which.
     """
-    config = recipe(options.task)
+    config = recipe(options.task, algorithm)
     if options.preset is not None:
-        config = dataclasses.replace(config, settings=SymphonyConfig.from_preset(options.preset))
+        settings_of, _ = ALGORITHMS[algorithm]
+        config = dataclasses.replace(config, settings=settings_of.from_preset(options.preset))
     given = {name: getattr(options, name) for name in ("steps", "envs", "seed", "device")}
     run: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     settings: dict[str, object] = {}
@@ -98,7 +99,7 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
         run["settings"] = dataclasses.replace(config.settings, **settings)
     if domain:
         run["domain"] = dataclasses.replace(config.domain or Domain(), **domain)
-    return dataclasses.replace(config, algorithm=algorithm, **run)
+    return dataclasses.replace(config, **run)
 
 
 def summarise(result: TrainResult, out: Path) -> None:

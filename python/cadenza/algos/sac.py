@@ -1,0 +1,422 @@
+"""Soft actor-critic, the baseline: squashed Gaussian actor, twin critics, learned temperature.
+
+After Haarnoja et al., arXiv 1812.05905; the update's order is that of stable-baselines3: temperature from the
+old policy, critics, then actor against the new critics, then targets. Reads top to bottom: storage, acting
+and observing, learning, state, deployment. `sac_config` holds the settings, `cadenza.mlp` the networks,
+`cadenza.buffer` the replay.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cadenza.algos import EnvInfo, TrainingDiverged
+from cadenza.algos.boundary import Boundary
+from cadenza.algos.sac_config import SacConfig
+from cadenza.algos.state import check_state
+from cadenza.buffer import Batch, Draw, UniformReplay
+from cadenza.mlp import MlpBatch, MlpShape, mlp
+from cadenza.nn import ALIGN, tanh_
+
+STATE_FORMAT = 1
+CRITICS = 2
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+_LOG_2, _LOG_NORM = math.log(2.0), 0.5 * math.log(2.0 * math.pi)
+
+
+class Losses(NamedTuple):
+    """Scalars of one update.
+
+    Attributes:
+        critic: half the summed mean squared errors of both critics.
+        actor: mean of temperature·log π - min Q.
+        temperature: α before the update.
+        entropy: -mean log π of the sampled actions.
+        q_mean: mean of both critics on the batch.
+    """
+
+    critic: float
+    actor: float
+    temperature: float
+    entropy: float
+    q_mean: float
+
+
+class SquashedGaussian:
+    """u = tanh(mean + std·n) on the output of a network, its log-density, and the derivative of both.
+
+    Args:
+        net: the network on fixed rows; its output holds mean and log std, [B, 2·n_a].
+
+    Attributes:
+        action: u, [B, n_a].
+        log_prob: [B].
+    """
+
+    def __init__(self, net: MlpBatch) -> None:
+        out = net.output[0]
+        n = out.shape[1] // 2
+        self.net = net
+        self._mean, self._raw = out[:, :n], out[:, n:]
+        self.action = torch.zeros_like(self._mean, memory_format=torch.contiguous_format)
+        self.log_prob = out.new_zeros(len(out))
+
+    def forward(self, obs: Tensor, noise: Tensor) -> None:
+        """Sample for observations [B, n_s] with standard normal `noise` [B, n_a]."""
+        self.net.input.copy_(obs)
+        self.net.forward()
+        self._log_std = self._raw.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        self._spread = self._log_std.exp().mul_(noise)
+        x = torch.add(self._mean, self._spread)
+        # ln(1 - tanh² x) = 2·(ln 2 - x - softplus(-2x)), exact also where tanh x rounds to ±1
+        squash = nn.functional.softplus(-2.0 * x).add_(x).sub_(_LOG_2)
+        density = torch.addcmul(self._log_std, noise, noise, value=0.5).add_(_LOG_NORM)
+        torch.sum(2.0 * squash - density, 1, out=self.log_prob)
+        self.action.copy_(tanh_(x))
+
+    def mode(self, obs: Tensor) -> Tensor:
+        """tanh(mean) for observations [B, n_s]."""
+        self.net.input.copy_(obs)
+        self.net.forward()
+        return tanh_(self._mean.clone())
+
+    def backward(self, d_action: Tensor, d_log_prob: Tensor) -> None:
+        """Write the network's gradients from those by u [B, n_a] and by log π (one for all rows)."""
+        n, u = d_action.shape[1], self.action
+        # d(log π)/dx = 2u through the squash; the Gaussian's own density depends on log std alone
+        d_x = d_action.mul_(torch.addcmul(u.new_ones(()), u, u, value=-1.0)).add_(u * (2.0 * d_log_prob))
+        out = self.net.output_gradient[0]
+        out[:, :n] = d_x
+        out[:, n:] = d_x.mul_(self._spread).sub_(d_log_prob).mul_(self._log_std == self._raw)
+        self.net.backward()
+
+
+class Sac:
+    """The agent; actions are normalised to (-1, 1) inside.
+
+    Args:
+        config: settings.
+        obs_dim: observation size n_s.
+        action_low: lower action bounds [n_a], environment units.
+        action_high: upper action bounds [n_a].
+        seed: seeds every random number of the agent.
+        device: where the networks live.
+        env_info: names of the task, for messages.
+        dtype: precision of the networks; the replay is always float32.
+
+    Raises:
+        ValueError: bounds that are infinite or empty.
+    """
+
+    def __init__(
+        self,
+        config: SacConfig,
+        obs_dim: int,
+        action_low: np.ndarray,
+        action_high: np.ndarray,
+        *,
+        seed: int,
+        device: str | torch.device = "cpu",
+        env_info: EnvInfo | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.config, self.env_info = config, env_info or EnvInfo()
+        self.boundary = Boundary(obs_dim, action_low, action_high, joints=self.env_info.joints)
+        self.obs_dim, self.action_dim = self.boundary.obs_dim, self.boundary.action_dim
+        self.device, self.dtype = torch.device(device), dtype
+        n_s, n_a, rows = self.obs_dim, self.action_dim, config.batch
+
+        # one flat vector: two critics | actor, log temperature | two target critics
+        self._critic_shape = MlpShape(n_s + n_a, config.hidden, 1)
+        self._actor_shape = MlpShape(n_s, config.hidden, 2 * n_a)
+        critics, actor = CRITICS * self._critic_shape.stride, self._actor_shape.stride
+        self._flat = torch.zeros(2 * critics + actor + ALIGN, dtype=dtype, device=self.device)
+        self._trained = self._flat[: critics + actor + ALIGN]
+        self._critics, self._policy = self._trained[:critics], self._trained[critics:]
+        self._actor, self._log_temperature = self._policy[:actor], self._policy[actor]
+        self._targets = self._flat[len(self._trained) :]
+        self.gradient = torch.zeros_like(self._trained)
+        self._moment1, self._moment2 = torch.zeros_like(self._trained), torch.zeros_like(self._trained)
+        self._adam_steps = [torch.zeros((), device=self.device) for _ in range(2)]
+        self._adam_critics = self._adam(slice(0, critics), self._adam_steps[0])
+        self._adam_policy = self._adam(slice(critics, None), self._adam_steps[1])
+
+        self._generator = torch.Generator().manual_seed(seed)
+        self._actor_shape.initialise(self._actor, 0, self._generator)
+        for i in range(CRITICS):
+            self._critic_shape.initialise(self._critics, i, self._generator)
+        self._targets.copy_(self._critics)
+        self._log_temperature.fill_(math.log(config.initial_temperature))
+        self._target_entropy = -float(n_a) if config.target_entropy is None else config.target_entropy
+
+        self._now = SquashedGaussian(
+            MlpBatch(self._actor_shape, self._actor, 1, rows, gradient=self.gradient[critics:])
+        )
+        self._next = SquashedGaussian(MlpBatch(self._actor_shape, self._actor, 1, rows))
+        self._critic = MlpBatch(
+            self._critic_shape, self._critics, CRITICS, rows, gradient=self.gradient[:critics]
+        )
+        self._judge = MlpBatch(
+            self._critic_shape, self._critics, CRITICS, rows, input_columns=slice(n_s, None)
+        )
+        self._target = MlpBatch(self._critic_shape, self._targets, CRITICS, rows)
+        self._acting: dict[int, SquashedGaussian] = {}
+        self.buffer = UniformReplay(n_s, n_a, config.capacity)
+        self._draw = Draw(rows, n_s, n_a, dtype, self.device)
+        self.env_steps = self.updates = self._due = 0
+        self._hold = _Hold.empty(0, n_s, n_a)
+
+    # ---- acting and observing --------------------------------------------------------------------
+
+    @property
+    def action_repeat(self) -> int:
+        """Environment steps for which an action holds."""
+        return self.config.action_repeat
+
+    @property
+    def ready(self) -> bool:
+        """Exploration is over."""
+        return self.buffer.count >= self.config.explore_steps
+
+    def updates_due(self, k: int) -> int:
+        """Gradient steps after the last step of k environments: for each transition that it completed."""
+        return self._due * self.config.updates_per_step if self.ready else 0
+
+    @torch.inference_mode()
+    def act(self, obs: np.ndarray, *, explore: bool) -> np.ndarray:
+        """Choose actions; with `explore` uniformly before training, then from the policy's distribution.
+
+        Rows whose last exploring action still holds (`action_repeat`) keep it. Without `explore` every call
+        decides anew.
+
+        Args:
+            obs: observations, [n_s] or [k, n_s].
+            explore: sample; without it the policy is deterministic.
+
+        Returns:
+            Actions in environment units, float32, [n_a] or [k, n_a].
+
+        Raises:
+            ValueError: wrong shape or a non-finite observation.
+        """
+        rows = self.boundary.observations(obs, self.env_steps + 1)
+        k = len(rows)
+        if explore and not self.ready:
+            u = torch.empty((k, self.action_dim)).uniform_(-1.0, 1.0, generator=self._generator).numpy()
+        else:
+            policy = self._acting.get(k)
+            if policy is None:
+                net = MlpBatch(self._actor_shape, self._actor, 1, k)
+                policy = self._acting[k] = SquashedGaussian(net)
+            given = torch.from_numpy(rows)
+            if explore:
+                policy.forward(given, self._normal(k))
+                u = policy.action.cpu().numpy()
+            else:
+                u = policy.mode(given).cpu().numpy()
+        if explore and len(self._hold.age) == k and self._hold.age.any():
+            u = np.where((self._hold.age > 0)[:, None], self._hold.action, u)
+        return self.boundary.actions(u).reshape((*np.shape(obs)[:-1], self.action_dim))
+
+    def observe(
+        self,
+        obs: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray | float,
+        next_obs: np.ndarray,
+        terminated: np.ndarray | bool,
+        truncated: np.ndarray | bool,
+    ) -> None:
+        """Take one step of k environments; arguments and errors as in `Symphony.observe`.
+
+        With `action_repeat` a transition is stored when its action has been held long enough or the episode
+        ends.
+        """
+        t = self.boundary.transitions(
+            obs, action, reward, next_obs, terminated, truncated, self.env_steps + 1
+        )
+        self.env_steps += 1
+        hold, u = self._hold, self.boundary.normalised(t.action)
+        if len(hold.age) != len(u):
+            hold = self._hold = _Hold.empty(len(u), self.obs_dim, self.action_dim)
+        first = hold.age == 0
+        hold.obs[first], hold.action[first], hold.reward[first] = t.obs[first], u[first], 0.0
+        hold.reward += t.reward
+        hold.age += 1
+        ended = (hold.age >= self.config.action_repeat) | t.terminated | t.truncated
+        hold.age[ended] = 0
+        discount = np.where(t.terminated, np.float32(0.0), np.float32(self.config.gamma))
+        self._due = int(ended.sum())
+        if self._due:
+            self.buffer.add(
+                hold.obs[ended], hold.action[ended], hold.reward[ended], t.next_obs[ended], discount[ended]
+            )
+
+    # ---- learning --------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def update(self) -> dict[str, float]:
+        """Draw a batch and take one gradient step with critics, actor and temperature.
+
+        Returns:
+            critic, actor, temperature, entropy, q_mean; see `Losses`.
+
+        Raises:
+            TrainingDiverged: a term is not finite; nothing changed but, for the term actor, the critics.
+            RuntimeError: nothing is stored.
+        """
+        batch, rows = self._draw.sample(self.buffer, self._generator), self.config.batch
+        noise = self._normal(2 * rows)
+        return self.learn(batch, noise[:rows], noise[rows:])._asdict()
+
+    @torch.inference_mode()
+    def learn(self, batch: Batch, noise: Tensor, next_noise: Tensor) -> Losses:
+        """One gradient step on `batch` with the standard normals of both policy samples, [B, n_a] each."""
+        n_s, rows = self.obs_dim, self.config.batch
+        now, following = self._now, self._next
+        now.forward(batch.obs, noise)
+        following.forward(batch.next_obs, next_noise)
+        temperature = self._log_temperature.exp()
+        mean_log_prob = now.log_prob.mean()
+
+        # critics: towards r + γ·(min Q′(s′, u′) - α·log π(u′|s′))
+        target, critic = self._target, self._critic
+        target.input[:, :n_s], target.input[:, n_s:] = batch.next_obs, following.action
+        q_next = target.forward().amin(0)[:, 0]
+        y = torch.addcmul(
+            batch.reward, batch.discount, torch.addcmul(q_next, following.log_prob, temperature, value=-1.0)
+        )
+        critic.input[:, :n_s], critic.input[:, n_s:] = batch.obs, batch.action
+        error = torch.sub(critic.forward(), y[None, :, None], out=critic.output_gradient)
+        td, q_mean, entropy, alpha = torch.stack(
+            (error.square().sum().mul_(0.5 / rows), critic.output.mean(), -mean_log_prob, temperature)
+        ).tolist()
+        self._require_finite(critic=td, entropy=entropy, temperature=alpha)
+        error.mul_(1.0 / rows)
+        critic.backward()
+        self._adam_critics.step()
+
+        # actor: down α·log π - min Q under the new critics; temperature: towards the target entropy
+        judge = self._judge
+        judge.input[:, :n_s], judge.input[:, n_s:] = batch.obs, now.action
+        q_first, q_second = judge.forward()[:, :, 0]
+        actor = (temperature * mean_log_prob - torch.minimum(q_first, q_second).mean()).item()
+        self._require_finite(actor=actor)
+        first_is_least = torch.le(q_first, q_second)
+        judge.output_gradient[0, :, 0] = first_is_least * (-1.0 / rows)
+        judge.output_gradient[1, :, 0] = ~first_is_least * (-1.0 / rows)
+        judge.backward()
+        now.backward(judge.input_gradient, temperature / rows)
+        self.gradient[len(self._critics) + len(self._actor)] = -(mean_log_prob + self._target_entropy)
+        self._adam_policy.step()
+
+        self._targets.lerp_(self._critics, self.config.tau)
+        self.updates += 1
+        return Losses(td, actor, alpha, entropy, q_mean)
+
+    def _require_finite(self, **terms: float) -> None:
+        for name, value in terms.items():
+            if not math.isfinite(value):
+                raise TrainingDiverged(self.updates + 1, name, value)
+
+    def _adam(self, part: slice, step: Tensor) -> torch.optim.Adam:
+        """Adam on a part of the flat vector: one kernel call for all its parameters."""
+        parameters = self._trained[part]
+        parameters.grad = self.gradient[part]
+        adam = torch.optim.Adam([parameters], lr=self.config.lr, fused=True)
+        adam.state[parameters] = {
+            "step": step, "exp_avg": self._moment1[part], "exp_avg_sq": self._moment2[part],
+        }  # fmt: skip
+        return adam
+
+    def _normal(self, rows: int) -> Tensor:
+        noise = torch.empty((rows, self.action_dim), dtype=self.dtype)
+        return noise.normal_(generator=self._generator).to(self.device)
+
+    # ---- parameters and state --------------------------------------------------------------------
+
+    def named_parameters(self) -> dict[str, Tensor]:
+        """Views of all parameters by name: actor, critic0, critic1, target0, target1, log_temperature."""
+        views = {f"actor.{name}": view for name, view in self._actor_shape.named(self._actor).items()}
+        for kind, flat in (("critic", self._critics), ("target", self._targets)):
+            for i in range(CRITICS):
+                for name, view in self._critic_shape.named(flat, i).items():
+                    views[f"{kind}{i}.{name}"] = view
+        return views | {"log_temperature": self._log_temperature}
+
+    def state_dict(self, *, buffer: bool = True) -> dict[str, Any]:
+        """Everything that an exact resume needs. Replay arrays are live: write them before the next step."""
+        state: dict[str, Any] = {
+            "format": STATE_FORMAT,
+            "algorithm": "sac",
+            "config": asdict(self.config),
+            "obs_dim": self.obs_dim,
+            "action_low": self.boundary.low.copy(),
+            "action_high": self.boundary.high.copy(),
+            "parameters": self._flat.cpu().clone(),
+            "moment1": self._moment1.cpu().clone(),
+            "moment2": self._moment2.cpu().clone(),
+            "env_steps": self.env_steps,
+            "updates": self.updates,
+            "due": self._due,
+            "hold": asdict(self._hold),
+            "generator": self._generator.get_state(),
+        }
+        if buffer:
+            state["buffer"] = self.buffer.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`. Without "buffer" in it the replay stays as it is.
+
+        Raises:
+            ValueError: a missing entry, another format, algorithm, configuration or size; nothing is changed.
+        """
+        check_state(state, self.state_dict(buffer=False), {"generator": self._generator})
+        hold = _Hold(**{name: np.array(value) for name, value in state["hold"].items()})
+        if "buffer" in state:
+            self.buffer.load_state_dict(state["buffer"])
+        for name, mine in (
+            ("parameters", self._flat), ("moment1", self._moment1), ("moment2", self._moment2)
+        ):  # fmt: skip
+            mine.copy_(state[name])
+        self._hold, self._due = hold, int(state["due"])
+        self.env_steps, self.updates = int(state["env_steps"]), int(state["updates"])
+        for step in self._adam_steps:
+            step.fill_(self.updates)
+        self._generator.set_state(state["generator"])
+
+    def deploy_module(self) -> nn.Module:
+        """The deterministic policy u = tanh(mean), [rows, n_s] to [rows, n_a]."""
+        arrays = {name: view.cpu().clone() for name, view in self._actor_shape.named(self._actor).items()}
+        for name in ("linear2.weight", "linear2.bias"):
+            arrays[name] = arrays[name][: self.action_dim].clone()
+        return nn.Sequential(*mlp(arrays), nn.Tanh()).requires_grad_(False).eval()
+
+
+@dataclass
+class _Hold:
+    """The decision that each of k environments is carrying out.
+
+    Attributes:
+        age: steps that it has been held; 0: the next step begins a new one.
+        obs: observation that it was taken on.
+        action: normalised action.
+        reward: sum of rewards so far.
+    """
+
+    age: np.ndarray
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+
+    @classmethod
+    def empty(cls, k: int, obs_dim: int, action_dim: int) -> "_Hold":
+        return cls(
+            np.zeros(k, np.int64), np.zeros((k, obs_dim), np.float32), np.zeros((k, action_dim), np.float32),
+            np.zeros(k, np.float32),
+        )  # fmt: skip
