@@ -21,12 +21,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import smoothness
 import torch
 
 import common
 import curves
 import official
+import smoothness
 from cadenza.algos.symphony import Symphony
 from cadenza.algos.symphony_config import SymphonyConfig
 from cadenza.buffer import Draw

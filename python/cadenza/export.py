@@ -337,6 +337,11 @@ def export_run(run_dir: str | Path, path: str | Path) -> ExportReport:
     from cadenza.train import load_agent
 
     config, agent, steps = load_agent(run_dir)
+    if agent.action_repeat > 1:
+        raise ExportError(
+            f"action_repeat {agent.action_repeat}: the runtime decides at every tick of the policy; train at "
+            "a lower policy rate instead"
+        )
     return export_policy(config, agent.deploy_module(), steps, path)
 
 
@@ -357,11 +362,6 @@ def export_policy(config: TrainConfig, module: torch.nn.Module, steps: int, path
     if config.task.startswith(GYM_PREFIX):
         raise ExportError(
             f"{config.task} has no robot: a bundle needs joints and limits; export its graph with --onnx"
-        )
-    if agent.action_repeat > 1:
-        raise ExportError(
-            f"action_repeat {agent.action_repeat}: the runtime decides at every tick of the policy; train at "
-            "a lower policy rate instead"
         )
     module = _ready(module)
 

@@ -292,6 +292,23 @@ class Handle:
         for name, value in values.items():
             self._native.command(name, float(value))
 
+    def switch(self, bundle: str | Path | Bundle, timeout: float = 5.0) -> int:
+        """Gives the robot to another bundle, which is loaded, proven and warmed here and takes over at the
+        next policy step, with its authority growing from the target of that tick.
+
+        Args:
+            bundle: path of a `.cadenza` file, or an open :class:`Bundle`.
+            timeout: longest wait for a policy step, s.
+
+        Returns:
+            The control tick at which it took over.
+
+        Raises:
+            ValueError: it does not fit, or not now; the bundle before goes on.
+            TimeoutError: no policy step came; it takes over at the next one.
+        """
+        return self._native.switch(bundle if isinstance(bundle, Bundle) else Bundle(str(bundle)), timeout)
+
     def snapshot(self) -> Snapshot:
         """The newest tick; never blocks the loop."""
         return Snapshot(**self._native.snapshot())

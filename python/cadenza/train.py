@@ -227,7 +227,8 @@ class _Run:
 
     def write_best(self, folder: RunDir) -> None:
         """Write the policy that was kept last, if it is not written yet; tasks without a robot have none."""
-        if self._best is None or self.config.task.startswith(GYM_PREFIX):
+        runs = self.agent.action_repeat == 1 and not self.config.task.startswith(GYM_PREFIX)
+        if self._best is None or not runs:
             return
         from cadenza.export import export_policy
 

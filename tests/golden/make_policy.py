@@ -328,6 +328,7 @@ def main() -> None:
             write(
                 f"{name}_{opset}", tokens, args, ["obs"], ["action"], opset=opset, dynamo=opset > 17, runs=2
             )
+    presquash()
     unet()
     unroll("lazy_unrolled", steps=8)
     state = row(2, 1, 12)
@@ -361,6 +362,20 @@ def unroll(name: str, steps: int) -> None:
     rows = onnx.helper.make_tensor_value_info("actions", onnx.TensorProto.FLOAT, [steps, 6])
     graph.graph.output.append(rows)
     record(name, graph, {"init_obs": (1, 16)}, ["actions"])
+
+
+def presquash() -> None:
+    """mlp_tanh with a last tanh, and with what goes into it as an output of its own; no recorded runs."""
+    model = onnx.load(OUT / "mlp_tanh.onnx")
+    graph = model.graph
+    (before,) = graph.output
+    last = graph.node[-1]
+    assert last.output[0] == before.name
+    graph.output.append(before)
+    last.output[0] = graph.output[1].name = "presquash"
+    graph.node.append(onnx.helper.make_node("Tanh", ["presquash"], [graph.output[0].name]))
+    onnx.checker.check_model(model)
+    onnx.save(model, OUT / "presquash.onnx")
 
 
 def unet() -> None:

@@ -18,7 +18,7 @@ from mcap_reference import attachments, messages, topics
 
 ROBOT = load_robot("arm6")
 GOALS = {t: {"goal_x": 0.3, "goal_y": y, "goal_z": 0.2} for t, y in ((0.0, 0.2), (1.0, -0.2), (2.0, 0.1))}
-TOPICS = {"/state", "/command", "/tick", "/obs", "/chunk", "/monitor", "/event", "/request"}
+TOPICS = {"/state", "/command", "/tick", "/obs", "/chunk", "/monitor", "/event", "/request", "/bundle"}
 
 
 @pytest.fixture(scope="module")

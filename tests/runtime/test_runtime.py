@@ -162,6 +162,28 @@ def test_real_time_with_a_handle(reach_bundle):
     assert report.rt["policy"]
 
 
+def test_another_bundle_takes_over_or_says_why_not(reach_bundle, altered, tmp_path):
+    fast = altered("fast", rates=make_task(TASK).manifest()["rates"] | {"control_dt": 0.001})
+    log = tmp_path / "run.mcap"
+    config = RunConfig(record=str(log))
+    with Runtime(reach_bundle, robot=ROBOT, device="null", config=config).start() as handle:
+        wait_for(handle, lambda s: s.authority > 0.5)
+        with pytest.raises(ValueError, match="control"):
+            handle.switch(fast)
+        assert handle.snapshot().level == "run"
+        tick = handle.switch(reach_bundle, timeout=60.0)
+        assert wait_for(handle, lambda s: s.tick > tick).authority < 1
+        wait_for(handle, lambda s: s.authority == 1)
+        handle.command(**GOAL)
+        handle.stop()
+        report = handle.wait(timeout=60.0)
+    assert [f["reason"] for f in report.faults] == ["BUNDLE_SWITCHED", "OPERATOR_STOP"]
+    (bundle,) = messages(log, "/bundle")
+    assert bundle.sha256 == Bundle(str(reach_bundle)).id and bundle.tick <= tick
+    (event,) = [e for e in messages(log, "/event") if e.tick == tick]
+    assert (event.reason, event.level) == (31, 0)
+
+
 def test_leaving_the_block_stops_the_loop(reach_bundle):
     with Runtime(reach_bundle, robot=ROBOT, device="null", config=RunConfig()).start() as handle:
         time.sleep(0.1)

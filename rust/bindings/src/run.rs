@@ -1,7 +1,7 @@
 //! The loop and its handle.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cadenza_runtime::config::RunConfig;
 use cadenza_runtime::control::{Handle, Inbox, Prepared, Report, Request, Snapshot, replay_device};
@@ -71,7 +71,7 @@ impl PyRuntime {
     /// Starts the loop in its own thread.
     fn start(&self) -> PyResult<PyHandle> {
         let prepared = self.take()?;
-        Ok(PyHandle { handle: Mutex::new(prepared.start()) })
+        Ok(PyHandle { handle: Mutex::new(prepared.start()), switching: Mutex::new(()) })
     }
 
     /// Runs to the end; `commands` are (time in s, name, value). The report as JSON.
@@ -98,6 +98,7 @@ impl PyRuntime {
 #[pyclass(name = "Handle", module = "cadenza._native", frozen)]
 pub(crate) struct PyHandle {
     handle: Mutex<Handle>,
+    switching: Mutex<()>,
 }
 
 impl PyHandle {
@@ -141,6 +142,33 @@ impl PyHandle {
         self.ask(request)
     }
 
+    /// Gives the robot to another bundle; the tick at which it took over.
+    #[pyo3(signature = (bundle, timeout=5.0))]
+    fn switch(&self, py: Python<'_>, bundle: &PyBundle, timeout: f64) -> PyResult<u64> {
+        let until = Instant::now() + seconds(timeout)?;
+        // One at a time: an outcome belongs to the bundle that was offered last.
+        py.detach(|| {
+            let _turn = self.switching.lock();
+            let loader = self.with(|handle| handle.loader().clone())?;
+            let successor = loader.load(&bundle.0).map_err(error::run)?;
+            self.with(|handle| {
+                while handle.switched().is_some() {}
+                handle.switch(successor)
+            })?
+            .map_err(error::run)?;
+            loop {
+                match self.with(Handle::switched)? {
+                    Some(Ok(tick)) => return Ok(tick),
+                    Some(Err(refusal)) => return Err(PyValueError::new_err(refusal.to_string())),
+                    None if Instant::now() >= until => {
+                        return Err(PyTimeoutError::new_err(format!("no policy step within {timeout} s")));
+                    }
+                    None => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        })
+    }
+
     /// The newest tick, as the fields of `cadenza.runtime.Snapshot`.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let Snapshot { tick, level, phase, authority, n, q, dq, command, base, fault } =
@@ -162,14 +190,16 @@ impl PyHandle {
     /// Waits for the end; the report as JSON.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<String> {
-        let seconds =
-            |t| Duration::try_from_secs_f64(t).map_err(|_| PyValueError::new_err(format!("timeout {t} s")));
         let timeout = timeout.map(seconds).transpose()?;
         let report = py.detach(|| self.with(|handle| handle.wait(timeout)))?;
         let report = report
             .ok_or_else(|| PyTimeoutError::new_err("the loop still runs, or its report was given out"))?;
         json(&report)
     }
+}
+
+fn seconds(t: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(t).map_err(|_| PyValueError::new_err(format!("timeout {t} s")))
 }
 
 /// The run's knobs at their defaults, as JSON.

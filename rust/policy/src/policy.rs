@@ -108,6 +108,7 @@ pub struct Policy {
     actions: usize,
     joints: usize,
     action_output: usize,
+    presquash: Option<usize>,
     takes_previous: bool,
     mode: ChunkMode,
     begun: bool,
@@ -144,6 +145,7 @@ impl Policy {
         let noise = vec![0.0; binding::noise(&[Some(&step), init.as_ref()])?];
         let binding = if mode == ChunkMode::Open { "actions" } else { "action" };
         let action_output = step.output_index(binding).ok_or_else(|| LoadError::Missing(binding.into()))?;
+        let presquash = step.output_index("presquash");
         let normalizer = (m.normalizer.place == NormalizerPlace::Runtime).then(|| Normalizer::new(m));
         let takes_previous = step_feeds.iter().chain(&init_feeds).any(|f| matches!(f, Feed::Previous));
         let mut policy = Self {
@@ -161,6 +163,7 @@ impl Policy {
             actions: binding::rows(m) * m.action.joints.len(),
             joints: m.action.joints.len(),
             action_output,
+            presquash,
             takes_previous,
             mode,
             begun: false,
@@ -362,6 +365,12 @@ impl Policy {
             "init" => self.init.as_mut(),
             _ => self.sessions.get_mut(name),
         }
+    }
+
+    /// What the last call of `step` gave for the binding `presquash`: the action before its last tanh. `None` when the bundle
+    /// has no such output.
+    pub fn presquash(&self) -> Option<&[f32]> {
+        self.presquash.map(|output| self.step.output(output))
     }
 
     /// Whether a network reads the previous action.

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use cadenza_runtime::log::entry::Entry;
-use cadenza_runtime::log::{Log, Recorder};
+use cadenza_runtime::log::{Log, Recorder, Topic};
 use common::{JOINTS, Place, bundle, bundle_with, parity, program, robot};
 use serde_json::{Value, json};
 
@@ -349,6 +349,39 @@ fn an_interrupt_stops_softly() {
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{out}");
     assert!(out.contains("stopped by the operator"), "{out}");
+}
+
+/// Killed without a word, a run leaves all that was written by the last of its flushes, which come each second.
+#[test]
+fn a_killed_run_leaves_what_it_had_flushed() {
+    let place = Place::new();
+    let mut child = program(place.dir.path())
+        .args(["run", "walk.cadenza", "--robot", "robot", "--record", "run.mcap"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Ticks in the file after each of three flushes; the bound is for a stopped machine only.
+    let mut flushed = Vec::new();
+    let (begin, mut size) = (std::time::Instant::now(), 0);
+    while flushed.len() < 3 {
+        assert!(begin.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(20));
+        let now = std::fs::metadata(place.at("run.mcap")).map_or(0, |m| m.len());
+        if now > size {
+            size = now;
+            flushed.extend(Log::open(&place.at("run.mcap")).ok().map(|log| log.len(Topic::State)));
+            flushed.retain(|&ticks| ticks > 0);
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let log = Log::open(&place.at("run.mcap")).unwrap();
+    let ticks: Vec<u64> = log.states().map(|s| s.unwrap().value.tick).collect();
+    assert_eq!(ticks, (0..ticks.len() as u64).collect::<Vec<_>>());
+    assert!(ticks.len() >= flushed[2] && flushed[2] > flushed[1] && flushed[1] > flushed[0], "{flushed:?}");
+    assert!(!log.damage().is_empty() && log.stats().is_none());
+    let text = place.run("replay run.mcap").code(0);
+    assert!(text.contains("commands identical") && text.contains("breaks off"), "{text}");
 }
 
 #[test]

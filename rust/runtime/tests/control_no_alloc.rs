@@ -5,7 +5,7 @@ mod rig;
 
 use std::sync::Arc;
 
-use cadenza_runtime::control::{Inbox, PolicyError, Request};
+use cadenza_runtime::control::{Inbox, PolicyError, Request, switcher};
 use cadenza_runtime::device::DeviceFault;
 use cadenza_runtime::device::fault::Trouble;
 use cadenza_runtime::log::{Log, Recorder, Topic};
@@ -42,6 +42,9 @@ fn a_hundred_thousand_ticks_allocate_nothing() {
     parts.config.virtual_clock = false;
     let mut injections = Vec::new();
     let mut requests = Vec::new();
+    for at in [2_003, 7_000, 12_000] {
+        requests.push((at, Request::Switch));
+    }
     for from in (0..TICKS).step_by(ROUND as usize) {
         let fault = DeviceFault::Refused { joint: 1 };
         injections.extend([
@@ -69,6 +72,11 @@ fn a_hundred_thousand_ticks_allocate_nothing() {
     let device = faulty(&parts.robot(), &now, &injections);
     let mut rig = Rig::around(&parts, device, now, &[], Act(policy));
     rig.inbox = Inbox::script(requests);
+    let (mut switcher, port) = switcher();
+    rig.controller.switch_by(port);
+    for _ in 0..3 {
+        assert!(switcher.offer(parts.successor(Act(policy))).is_ok());
+    }
     let dir = tempfile::tempdir().expect("temporary folder");
     let path = dir.path().join("run.mcap");
     rig.log = Recorder::start(&path, parts.header());
@@ -83,6 +91,9 @@ fn a_hundred_thousand_ticks_allocate_nothing() {
     }
     assert_eq!(COUNT.get() - before, 0);
 
+    for _ in 0..3 {
+        assert!(matches!(switcher.outcome(), Some(Ok(_))), "another bundle took over");
+    }
     assert!(levels.iter().all(|n| *n > 100), "{levels:?}");
     assert!(levels[Level::Run as usize] > TICKS / 2, "{levels:?}");
     for reason in [Reason::Monitor, Reason::PolicyLate, Reason::StateStale, Reason::WriteFailed] {

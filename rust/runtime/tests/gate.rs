@@ -66,7 +66,9 @@ fn provoke(reason: Reason, rig: &mut Rig) -> (Runs, Runs) {
         | Reason::PolicyWrongLength => (policy(rig), hold_10_to_19),
         Reason::PolicyExhausted | Reason::HorizonTooShort => (once(rig), stop_at_10),
         // Recorded, and nothing more.
-        Reason::ChunkRefused | Reason::PrefixMismatch => (once(rig), vec![(Run, 100)]),
+        Reason::ChunkRefused | Reason::PrefixMismatch | Reason::BundleSwitched | Reason::BundleRefused => {
+            (once(rig), vec![(Run, 100)])
+        }
         Reason::PositionMeasured => (
             rig.levels(100, |rig, i| rig.state.q[0] = if i == 10 { 1.56 } else { rig.command.q[0] }),
             stop_at_10,

@@ -109,6 +109,11 @@ impl Units {
         Ok(units)
     }
 
+    /// The number of action `i` whose `y` this is, clips aside; 0 where the scale is 0.
+    fn invert(&self, i: usize, y: f64) -> f64 {
+        if self.scale[i] == 0.0 { 0.0 } else { (y - self.offset[i]) / self.scale[i] }
+    }
+
     /// `y` of action `i`.
     fn apply(&self, i: usize, raw: f64) -> f64 {
         let r = raw.max(self.raw_clip[0]).min(self.raw_clip[1]);
@@ -207,6 +212,15 @@ impl Decoder {
     /// The joint targets that the policy asks for now, robot order: those after the executed rows of the last output.
     pub fn target(&self) -> &Joints {
         &self.target
+    }
+
+    /// The action, graph units, that asks for the positions `q`, when those of the policy step before were `before`: the
+    /// reverse of [`decode`](Self::decode), clips aside. Numbers beyond the end of a shorter `out` are left away.
+    pub fn encode(&self, q: &Joints, before: &Joints, out: &mut [f32]) {
+        for (i, (out, &place)) in out.iter_mut().zip(self.units.map.places()).enumerate() {
+            let y = if self.increment { q[place] - before[place] } else { q[place] };
+            *out = self.units.invert(i, y) as f32;
+        }
     }
 
     /// Decodes one output `raw` (rows × actions, graph units, past rows first) into `out` (rows × joints, robot order).
@@ -313,6 +327,30 @@ mod tests {
         }
         assert_eq!(d.target()[1], 1.0);
         assert_eq!(decode(&mut d, [-1.0, 0.0], [0.95; 2])[1], 0.875, "nothing has wound up behind the limit");
+    }
+
+    #[test]
+    fn an_action_comes_back_from_its_positions() {
+        for action in [
+            json!({ "scale": { "*": 0.5, "wrist": 2.0 }, "offset": { "shoulder": 0.25 } }),
+            json!({ "kind": "position_offset", "scale": { "*": 0.5 } }),
+            json!({ "kind": "position_increment", "scale": { "*": 0.5 }, "leash": 9.0 }),
+        ] {
+            let mut d = decoder(action).unwrap();
+            let before = [0.125; MAX_JOINTS];
+            d.reset(&before);
+            decode(&mut d, [0.25, -0.5], [0.125; 2]);
+            let mut back = [9.0; 2];
+            d.encode(d.target(), &before, &mut back);
+            assert_eq!(back, [0.25, -0.5]);
+        }
+        let mut back = [9.0; 2];
+        decoder(json!({ "scale": { "*": 0.0 } })).unwrap().encode(
+            &[0.5; MAX_JOINTS],
+            &[0.0; MAX_JOINTS],
+            &mut back,
+        );
+        assert_eq!(back, [0.0; 2], "what moves nothing was nothing");
     }
 
     #[test]

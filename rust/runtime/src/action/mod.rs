@@ -22,7 +22,7 @@ pub(crate) use decode::Units;
 pub use decode::{DecodeError, Decoder};
 pub use limiter::Limiter;
 pub use noise::Noise;
-pub(crate) use noise::mix;
+pub(crate) use noise::{fnv1a, mix};
 pub use path::{ActionFault, ActionPath, Motion, Origin};
 pub use seam::{NotASeam, Seam};
 pub use sequence::{Accepted, Chunk, PrefixMismatch, Refusal, Sequence};

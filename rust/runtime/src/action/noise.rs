@@ -262,7 +262,7 @@ fn uniform(bits: u64) -> f64 {
 }
 
 /// 64-bit FNV-1a of a joint's name.
-fn fnv1a(name: &str) -> u64 {
+pub(crate) fn fnv1a(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 

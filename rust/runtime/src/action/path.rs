@@ -89,14 +89,19 @@ impl ActionPath {
     /// [`LimitError::OutsideLimits`]; nothing changes.
     pub fn reset(&mut self, state: &State) -> Result<(), LimitError> {
         self.limiter.reset(&state.q)?;
-        self.decoder.reset(&state.q);
-        self.sequence.reset(state.epoch, &state.q);
+        self.restart(state.epoch, &state.q);
+        Ok(())
+    }
+
+    /// Drops the plan and holds `q` until the first output of `epoch` is taken. The limiter goes on as it was.
+    pub fn restart(&mut self, epoch: u32, q: &Joints) {
+        self.decoder.reset(q);
+        self.sequence.reset(epoch, q);
         if let Some(noise) = &mut self.noise {
             noise.reset();
         }
-        self.epoch = state.epoch;
+        self.epoch = epoch;
         self.chunks = 0;
-        Ok(())
     }
 
     /// Takes the policy's output for `state`, inferred in control tick `tick`; its first future row holds from this

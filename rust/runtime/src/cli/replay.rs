@@ -6,7 +6,7 @@ use cadenza_policy::{Options, Policy};
 
 use super::output::Out;
 use super::{Failure, Outcome, bad, in_file, open_bundle, open_log};
-use crate::control::{PolicySource, ReplayReport, replay};
+use crate::control::{PolicySource, ReplayReport, exploring, replay};
 use crate::log::{Log, Topic};
 
 /// Run a log again and compare every command with the recorded one, bit for bit.
@@ -44,7 +44,8 @@ fn recorded_policy(path: &Path, log: &Log) -> Result<Box<dyn PolicySource>, Fail
             log.header().bundle
         )));
     }
-    Ok(Box::new(Policy::load(&bundle, &Options::default()).map_err(in_file(path))?))
+    let policy = Policy::load(&bundle, &Options::default()).map_err(in_file(path))?;
+    exploring(policy, bundle.manifest(), &log.header().run).map_err(in_file(path))
 }
 
 /// Says what the log lacks.

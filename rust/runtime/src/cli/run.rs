@@ -9,7 +9,7 @@ use super::text::{count, number, row};
 use super::{Failure, Host, Outcome, bad, in_file, open_bundle, open_log, open_robot, replay};
 use crate::action::Seam;
 use crate::config::{Late, PolicyMode, RunConfig, Trigger, Upsample};
-use crate::control::{Inbox, Latency, Planner, Prepared, Report, Request, RunError, replay_on};
+use crate::control::{Inbox, Latency, Planner, Prepared, Report, Request, RunError, exploring, replay_on};
 use crate::device::null::NullDevice;
 use crate::device::{Device, TimeSource};
 use crate::robot::Robot;
@@ -228,9 +228,11 @@ fn on_recorded_states(args: &Args, bundle: &Bundle, robot: &Robot, path: &Path, 
     let log = open_log(path)?;
     replay::damage(&log, out);
     let policy = Policy::load(bundle, &Options::default()).map_err(in_file(&args.bundle))?;
+    let misfit = |error: RunError| misfit(&error, &args.bundle, robot);
+    let policy = exploring(policy, bundle.manifest(), &log.header().run).map_err(misfit)?;
+    let planner = Planner::inline(policy);
     let report =
-        replay_on(&log, robot, bundle.manifest(), bundle.specification(), Planner::inline(Box::new(policy)))
-            .map_err(|error| misfit(&error, &args.bundle, robot))?;
+        replay_on(&log, robot, bundle.manifest(), bundle.specification(), planner).map_err(misfit)?;
     replay::verdict(&log, path, &report, out)
 }
 

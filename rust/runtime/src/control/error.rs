@@ -84,6 +84,34 @@ pub enum RunError {
         /// Steps of a sequence.
         horizon: u64,
     },
+    /// A pose that robot.toml asks for lies outside the range that the bundle leaves.
+    #[error("{what}: {joint} would go to {q} rad, outside [{lo}, {hi}]")]
+    Pose {
+        /// Key of robot.toml.
+        what: &'static str,
+        /// Joint.
+        joint: String,
+        /// Position.
+        q: f64,
+        /// Lower end.
+        lo: f64,
+        /// Upper end.
+        hi: f64,
+    },
+    /// A policy is asked again over a log in which another one took over.
+    #[error("another bundle took over at tick {tick}: beyond that only the recorded answers can be replayed")]
+    Switched {
+        /// First such tick.
+        tick: u64,
+    },
+    /// A source of emergency stops cannot be opened.
+    #[error("safety.estop {source_name}: {what}")]
+    Estop {
+        /// The source, as in robot.toml.
+        source_name: String,
+        /// Why.
+        what: String,
+    },
     /// A knob of the run has a value that makes no sense.
     #[error("{key} = {value}: {expected}")]
     Config {

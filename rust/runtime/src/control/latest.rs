@@ -5,15 +5,13 @@
 //! reading are one atomic swap each, so neither side ever waits, and no side ever touches a slot that the other owns:
 //! a torn value cannot be read. Values that the reader was too slow for are lost, the newest never is.
 
-use std::cell::UnsafeCell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use super::sync::{Arc, AtomicU8, Ordering, Slot};
 
 const INDEX: u8 = 0b011;
 const FRESH: u8 = 0b100;
 
 struct Shared<T> {
-    slots: [UnsafeCell<T>; 3],
+    slots: [Slot<T>; 3],
     /// Index of the slot that nobody owns, and [`FRESH`].
     back: AtomicU8,
 }
@@ -37,7 +35,7 @@ pub struct Reader<T> {
 
 /// The two ends of a latest-value buffer. The only place that allocates.
 pub fn latest<T: Clone>(initial: T) -> (Writer<T>, Reader<T>) {
-    let slots = [initial.clone(), initial.clone(), initial].map(UnsafeCell::new);
+    let slots = [initial.clone(), initial.clone(), initial].map(Slot::new);
     let shared = Arc::new(Shared { slots, back: AtomicU8::new(1) });
     (Writer { shared: shared.clone(), own: 0 }, Reader { shared, own: 2 })
 }
@@ -46,7 +44,7 @@ impl<T> Writer<T> {
     /// Publishes the value that `fill` leaves in the slot. The slot holds some earlier value when `fill` gets it.
     pub fn publish_with(&mut self, fill: impl FnOnce(&mut T)) {
         // SAFETY: `own` is this end's slot (see `Shared`), and `&mut self` makes this the only use of it.
-        fill(unsafe { &mut *self.shared.slots[self.own as usize].get() });
+        self.shared.slots[self.own as usize].with_mut(|slot| fill(unsafe { &mut *slot }));
         self.own = self.shared.back.swap(self.own | FRESH, Ordering::AcqRel) & INDEX;
     }
 
@@ -68,7 +66,7 @@ impl<T> Reader<T> {
             self.own = self.shared.back.swap(self.own, Ordering::AcqRel) & INDEX;
         }
         // SAFETY: `own` is this end's slot (see `Shared`); the borrow of `self` keeps it until the next swap.
-        unsafe { &*self.shared.slots[self.own as usize].get() }
+        self.shared.slots[self.own as usize].with(|slot| unsafe { &*slot })
     }
 }
 

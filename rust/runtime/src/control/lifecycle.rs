@@ -1,33 +1,34 @@
 //! From a bundle, a robot and a device to a running loop, and back to rest.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cadenza_policy::manifest::CommandSlot;
-use cadenza_policy::{Bundle, Options, ParityReport, Policy};
+use cadenza_policy::{Bundle, ParityReport};
 
 use super::RunError;
+use super::estop::Estops;
 use super::latest::{Reader, Writer, latest};
-use super::placement::{Placement, place};
+use super::load::{Loaded, Loader, WARM_UP};
+use super::placement::Placement;
 use super::report::{Ending, Report};
 use super::request::{Inbox, Request, SignalGuard, catch_signals};
 use super::snapshot::Snapshot;
+use super::switch::{Port, Successor, SwitchRefusal, Switcher, switcher};
 use super::tick::{Controller, Due};
 use crate::config::RunConfig;
 use crate::device::{Device, Stop, TimeSource};
 use crate::log::header::{LogHeader, MonitorHeader};
 use crate::log::record::Recorder;
-use crate::observe::frames;
 use crate::robot::Robot;
 use crate::safety::{Level, Phase, Reason};
 use crate::timing::clock::{Clock, MonotonicClock, VirtualClock, next_deadline};
 use crate::timing::sched::{self, RtReport, RtRequest};
 use crate::timing::stats::Stats;
-use crate::timing::summary::Environment;
+use crate::timing::summary::{Environment, StatsSummary};
 
-/// Inferences before the first tick, so that no page and no branch is cold.
-const WARM_UP: usize = 100;
 /// Requests that a handle may have under way.
 const REQUESTS: usize = 64;
 
@@ -42,6 +43,9 @@ pub struct Prepared {
     commands: Vec<CommandSlot>,
     parity: Option<ParityReport>,
     placement: Placement,
+    loader: Loader,
+    /// Kept for its thread.
+    estops: Option<Estops>,
 }
 
 impl Prepared {
@@ -58,41 +62,31 @@ impl Prepared {
         config: &RunConfig,
     ) -> Result<Self, RunError> {
         config.check()?;
-        let manifest = bundle.manifest();
-        let mut policy = Policy::load(bundle, &Options::default())?;
-        let parity = match &manifest.parity {
-            Some(_) => Some(policy.verify(bundle)?),
-            None => None,
-        };
-        frames::verify(bundle, robot)?;
         device.connect()?;
-        let info = device.info();
-        match &parity {
-            Some(report) if !report.passed => return Err(RunError::Parity { text: report.to_string() }),
-            None if info.moves && info.name != "sim" && !config.dry_run => {
-                return Err(RunError::NoVectors { device: info.name });
-            }
-            _ => {}
+        let loader = Loader::new(robot, device.info(), config);
+        let Loaded { skill, entry, parity, placement } = loader.check(bundle)?;
+        let estops = Estops::open(&robot.safety.estop)?;
+        let mut controller = Controller::around(Box::new(skill), robot, config);
+        if let Some(estops) = &estops {
+            controller.obey_button(estops.button());
         }
-        let objects = info.objects.clone();
-        let (planner, placement) = place(Box::new(policy), manifest, robot, config)?;
-        let controller = Controller::new(manifest, bundle.specification(), robot, info, planner, config)?;
-        let monitors = controller.monitors.headers().map(|(name, dt, formula)| MonitorHeader {
+        let monitors = controller.skill.monitors.headers().map(|(name, dt, formula)| MonitorHeader {
             name: name.into(),
             dt,
             formula: formula.into(),
         });
+        let manifest = bundle.manifest();
         let header = LogHeader {
             policy_hz: 1.0 / manifest.rates.policy_dt,
             commands: manifest.commands.iter().map(|c| c.name.clone()).collect(),
             frames: manifest.frames.iter().map(|f| f.name.clone()).collect(),
             actions: manifest.action.joints.clone(),
             monitors: monitors.collect(),
-            objects,
-            bundle: manifest.name.clone(),
-            bundle_sha256: bundle.id().iter().map(|b| format!("{b:02x}")).collect(),
-            manifest_json: manifest.to_json(),
-            spec_stl: bundle.specification().unwrap_or_default().into(),
+            objects: device.info().objects.clone(),
+            bundle: entry.name,
+            bundle_sha256: entry.sha256,
+            manifest_json: entry.manifest_json,
+            spec_stl: entry.spec_stl,
             ..LogHeader::new(
                 robot,
                 &RunConfig { mode: placement.mode(), ..config.clone() },
@@ -109,7 +103,19 @@ impl Prepared {
             commands: manifest.commands.clone(),
             parity,
             placement,
+            loader,
+            estops,
         })
+    }
+
+    /// What loads other bundles for this run.
+    pub fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// Other bundles come through `port`.
+    pub fn switch_by(&mut self, port: Port) {
+        self.controller.switch_by(port);
     }
 
     /// What replaying the bundle's vectors gave.
@@ -124,7 +130,7 @@ impl Prepared {
 
     /// How long the bound on the jerk delays a command, s.
     pub fn limiter_delay(&self) -> f64 {
-        self.controller.path.limiter.delay()
+        self.controller.skill.path.limiter.delay()
     }
 
     /// The request that sets an operator command.
@@ -156,12 +162,23 @@ impl Prepared {
     }
 
     /// Starts on a thread of its own. A fault does not end such a run, [`Request::Stop`] does.
-    pub fn start(self) -> Handle {
+    pub fn start(mut self) -> Handle {
+        let (switcher, port) = switcher();
+        self.switch_by(port);
+        let loader = self.loader.clone();
         let (requests, inbox) = rtrb::RingBuffer::new(REQUESTS);
         let (writer, snapshots) = latest(Snapshot::new(self.robot.joints.len()));
         let commands = self.commands.clone();
         let thread = self.spawn(Inbox::Ring(inbox), writer, false, None);
-        Handle { requests, snapshots, commands, thread: Some(thread) }
+        Handle {
+            requests,
+            snapshots,
+            commands,
+            offered: VecDeque::new(),
+            switcher,
+            loader,
+            thread: Some(thread),
+        }
     }
 
     fn spawn(
@@ -227,13 +244,15 @@ impl Prepared {
         }
         let level = self.controller.gate().level();
         drop(guard);
+        drop(self.estops.take());
         let ending = outcome.unwrap_or(Ending::Panic);
         let environment = if self.config.virtual_clock {
             Environment::without_load(rt.clone())
         } else {
             Environment::capture(rt.clone())
         };
-        let summary = stats.summary(environment);
+        let answers = self.controller.answers;
+        let summary = StatsSummary { answers, ..stats.summary(environment) };
         let record = log.finish(&summary);
         Report::new(ending, level, &self.controller, summary, rt, record, &self.header)
     }
@@ -313,6 +332,10 @@ pub struct Handle {
     requests: rtrb::Producer<Request>,
     snapshots: Reader<Snapshot>,
     commands: Vec<CommandSlot>,
+    /// Commands of the bundles that are under way.
+    offered: VecDeque<Vec<CommandSlot>>,
+    switcher: Switcher,
+    loader: Loader,
     thread: Option<JoinHandle<Report>>,
 }
 
@@ -336,6 +359,37 @@ impl Handle {
     /// [`RunError::UnknownCommand`] listing the names, [`RunError::CommandRange`].
     pub fn command(&self, name: &str, value: f64) -> Result<Request, RunError> {
         command(&self.commands, name, value)
+    }
+
+    /// What loads other bundles for this run.
+    pub fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// Offers a bundle, which takes over at the next policy step (or at once while the motors are off).
+    /// [`switched`](Self::switched) says what became of it.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn switch(&mut self, successor: Successor) -> Result<(), Busy> {
+        // The request must find room once the bundle is on its way.
+        if self.requests.slots() == 0 {
+            return Err(Busy);
+        }
+        let commands = successor.skill.commands.clone();
+        self.switcher.offer(successor).map_err(|_| Busy)?;
+        self.offered.push_back(commands);
+        self.request(Request::Switch)
+    }
+
+    /// What became of the oldest bundle that was offered: the tick at which it took over, or why the one before goes on;
+    /// `None` while that is not known. From a take-over on, [`command`](Self::command) knows the newcomer's commands.
+    pub fn switched(&mut self) -> Option<Result<u64, SwitchRefusal>> {
+        let outcome = self.switcher.outcome()?;
+        if let (Some(commands), Ok(_)) = (self.offered.pop_front(), &outcome) {
+            self.commands = commands;
+        }
+        Some(outcome)
     }
 
     /// The newest tick. Never makes the loop wait.

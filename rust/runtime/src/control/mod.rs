@@ -7,9 +7,12 @@
 //! ```
 
 mod error;
+mod estop;
+mod explore;
 mod inject;
 pub mod latest;
 mod lifecycle;
+mod load;
 mod operator;
 mod placement;
 mod planner;
@@ -18,15 +21,21 @@ mod policy;
 mod replay;
 mod report;
 mod request;
+mod skill;
 mod snapshot;
 mod stages;
+mod switch;
+mod sync;
 mod tick;
 mod watch;
 mod worker;
 
 pub use error::RunError;
+pub use estop::{Button, Estops};
+pub use explore::exploring;
 pub use inject::{Latency, NotALatency, Span};
 pub use lifecycle::{Busy, Handle, Prepared};
+pub use load::Loader;
 pub use placement::Placement;
 pub use planner::{Answer, Planner};
 pub use player::{Player, PlayerCounts};
@@ -35,4 +44,5 @@ pub use replay::{ReplayReport, device as replay_device, replay, replay_on};
 pub use report::{FaultReport, Report};
 pub use request::{Inbox, Request};
 pub use snapshot::Snapshot;
+pub use switch::{Port, Successor, SwitchRefusal, Switcher, switcher};
 pub use tick::{Controller, Due, Refusal};

@@ -5,8 +5,14 @@ use super::tick::{Controller, Refusal};
 use crate::device::{Device, Stop};
 use crate::log::entry::Entry;
 use crate::log::record::Recorder;
-use crate::safety::{ArmRefusal, Phase};
-use crate::state::MAX_JOINTS;
+use crate::safety::{ArmRefusal, Level, Phase};
+use crate::state::{Joints, MAX_JOINTS};
+
+/// How long arming waits for good states in a row, s. A measurement that is bad now and then must not keep it waiting for
+/// ever.
+const ARM_PATIENCE: f64 = 2.0;
+/// Distance from home within which the robot is at home, rad.
+const HOME_WINDOW: f64 = 1e-6;
 
 impl Controller {
     /// Does what the operator asks: in a tick, or between two.
@@ -14,7 +20,7 @@ impl Controller {
         log.push(Entry::Request { tick: self.state.tick, request });
         match request {
             Request::Arm => match self.gate.arm() {
-                Ok(()) => self.refusal = None,
+                Ok(()) => (self.refusal, self.asked_at) = (None, self.state.tick),
                 // The motors are on already, or about to come on.
                 Err(ArmRefusal::Phase { .. }) => {}
                 Err(refusal) => self.refusal = Some(Refusal::Check(refusal)),
@@ -34,9 +40,10 @@ impl Controller {
             Request::Reset => {
                 // Refused while the cause stands; the next snapshot still shows the latch.
                 if self.gate.reset().is_ok() {
-                    self.monitors.reset();
+                    self.skill.monitors.reset();
                 }
             }
+            Request::Switch => self.ask_to_switch(log),
             Request::Command { slot, value } => {
                 if let (Some(user), true) = (self.state.user.get_mut(usize::from(slot)), value.is_finite()) {
                     *user = value;
@@ -51,13 +58,18 @@ impl Controller {
             return;
         }
         self.refusal = match self.gate.armable(&self.state) {
-            Err(refusal) if refusal.is_waiting() => return,
+            Err(refusal) if refusal.is_waiting() && self.waited() < ARM_PATIENCE => return,
             Err(refusal) => Some(Refusal::Check(refusal)),
             Ok(()) => self.begin(device).err(),
         };
         if self.refusal.is_some() {
             self.gate.disarm();
         }
+    }
+
+    /// Time since the operator asked for motors on, s.
+    fn waited(&self) -> f64 {
+        (self.state.tick - self.asked_at) as f64 * self.dt
     }
 
     /// A new episode: everything forgets the one before. The device comes last of those that may say no.
@@ -68,22 +80,35 @@ impl Controller {
         let mut start = self.state;
         start.epoch += 1;
         start.q = hold.q;
-        self.path.reset(&start).map_err(Refusal::Limits)?;
+        self.skill.path.reset(&start).map_err(Refusal::Limits)?;
         if !self.dry_run {
             device.enable(&hold).map_err(Refusal::Device)?;
         }
         self.state.epoch = start.epoch;
         self.armed_at = self.state.tick;
-        self.anchor = hold.q;
-        self.planner.reset();
-        (self.raw_step, self.since_begun, self.too_short) = (None, 0, 0);
-        self.observer.reset();
-        self.monitors.reset();
-        self.feedback.action = self.first_action;
-        self.feedback.target = hold.q;
-        self.feedback.executed = hold.q;
-        self.target.q = hold.q;
-        self.target.dq = [0.0; MAX_JOINTS];
+        self.homing = self.home.is_some();
+        self.give_to_policy(&hold.q);
         Ok(())
+    }
+
+    /// The policy begins once the robot rests at home.
+    pub(super) fn begin_when_home(&mut self) {
+        let Some(home) = self.home.filter(|_| self.homing && self.gate.phase() == Phase::Armed) else {
+            return;
+        };
+        if self.gate.level() == Level::Run && self.gate.rests_at(&home, HOME_WINDOW) {
+            self.homing = false;
+            self.gate.hand_over();
+            self.give_to_policy(&home);
+        }
+    }
+
+    /// The policy begins at this tick, and its authority grows from `q`.
+    fn give_to_policy(&mut self, q: &Joints) {
+        (self.begun_at, self.origin) = (self.state.tick, self.state.tick);
+        self.anchor = *q;
+        self.skill.begin(self.state.epoch, q);
+        self.target.q = *q;
+        self.target.dq = [0.0; MAX_JOINTS];
     }
 }

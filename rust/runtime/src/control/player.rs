@@ -9,7 +9,7 @@ use cadenza_policy::{Bundle, Options, Policy};
 use super::error::RunError;
 use super::planner::Planner;
 use super::policy::{Ask, PolicyError, PolicySource};
-use super::tick::trigger;
+use super::skill::trigger;
 use crate::action::{Chunk, Flow, Refusal, Sequence};
 use crate::config::{RunConfig, Trigger};
 use crate::state::MAX_JOINTS;

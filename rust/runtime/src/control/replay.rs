@@ -1,5 +1,6 @@
 //! Runs a log again: its states through the same tick, every command compared with the recorded one.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,11 +11,13 @@ use super::RunError;
 use super::planner::{Answer, Planner};
 use super::policy::{PolicyError, PolicySource};
 use super::request::Inbox;
+use super::skill::Skill;
+use super::switch::{Successor, switcher};
 use super::tick::{Controller, Due};
 use crate::config::{PolicyMode, RunConfig};
 use crate::device::replay::{Difference, ReplayDevice};
 use crate::device::{Device, DeviceFault, Freshness, TimeSource};
-use crate::log::read::Logged;
+use crate::log::read::{BundleRecord, Logged};
 use crate::log::{Log, Recorder, Topic};
 use crate::robot::Robot;
 use crate::safety::{Fault, Reason};
@@ -40,6 +43,9 @@ pub fn replay(log: &Log, policy: Option<Box<dyn PolicySource>>) -> Result<Replay
     let robot = Robot::parse(&header.robot_toml, Path::new("robot.toml of the log"))?;
     let manifest = Manifest::from_json(header.manifest_json.as_bytes())?;
     let specification = (!header.spec_stl.is_empty()).then_some(header.spec_stl.as_str());
+    if let (Some(_), Some(tick)) = (&policy, switched(log)?) {
+        return Err(RunError::Switched { tick });
+    }
     let planner = match policy {
         Some(policy) => planner(policy, &header.run, robot.control_dt()),
         None => {
@@ -67,6 +73,10 @@ pub fn replay_on(
     // A dry run sends nothing, and what is not sent cannot be compared; its commands are those of any other run.
     let config = RunConfig { record: None, dry_run: false, ..log.header().run.clone() };
     let mut controller = Controller::new(manifest, specification, robot, device.info(), planner, &config)?;
+    // More can be under way than the ring holds: it is filled as they are asked for.
+    let (mut switcher, port) = switcher();
+    controller.switch_by(port);
+    let mut successors = successors(log, robot, &device.info().objects, &config)?;
     let requests = values(log.requests())?.into_iter().map(|r| (r.tick, r.request)).collect();
     let mut inbox = Inbox::script(requests);
     let mut events = values(log.events())?.into_iter().peekable();
@@ -78,10 +88,42 @@ pub fn replay_on(
         while let Some(event) = events.next_if(|event| event.tick <= state.tick) {
             controller.suffer(&event);
         }
+        while successors.front().is_some_and(|(tick, _)| *tick <= state.tick) {
+            if let Some((_, successor)) = successors.pop_front() {
+                while switcher.outcome().is_some() {}
+                // More are never asked for in one tick than there is room for.
+                let _ = switcher.offer(successor);
+            }
+        }
         let due = Due { deadline_ns: state.t_read_ns, skipped: 0 };
         controller.tick(due, &mut device, &clock, &mut inbox, &mut Recorder::off());
     }
     Ok(ReplayReport { compared: device.compared(), difference: device.difference() })
+}
+
+/// The tick at which another bundle took over first, if one did.
+fn switched(log: &Log) -> Result<Option<u64>, RunError> {
+    let events = values(log.events())?;
+    Ok(events.iter().find(|e| e.reason == Reason::BundleSwitched).map(|e| e.tick))
+}
+
+/// The bundles that were offered, with the ticks at which they were asked for; what they answered comes from the log.
+fn successors(
+    log: &Log,
+    robot: &Robot,
+    objects: &[String],
+    config: &RunConfig,
+) -> Result<VecDeque<(u64, Successor)>, RunError> {
+    let records = values(log.bundles())?.into_iter();
+    records
+        .map(|BundleRecord { tick, bundle }| {
+            let manifest = Manifest::from_json(bundle.manifest_json.as_bytes())?;
+            let specification = (!bundle.spec_stl.is_empty()).then_some(bundle.spec_stl.as_str());
+            let planner = Planner::recorded(answers(log)?, bundle.late);
+            let skill = Skill::new(&manifest, specification, robot, objects, planner, config)?;
+            Ok((tick, Successor::of(skill, bundle)))
+        })
+        .collect()
 }
 
 /// A policy that is asked again, with the delays that the run injected.
@@ -157,6 +199,7 @@ fn whole(log: &Log) -> Result<(), RunError> {
         (Topic::Chunk, log.chunks().next().transpose()?.map(|m| m.sequence)),
         (Topic::Event, log.events().next().transpose()?.map(|m| m.sequence)),
         (Topic::Request, log.requests().next().transpose()?.map(|m| m.sequence)),
+        (Topic::Bundle, log.bundles().next().transpose()?.map(|m| m.sequence)),
     ];
     for (topic, lost) in firsts {
         if let Some(lost) = lost.filter(|lost| *lost > 0) {

@@ -46,7 +46,7 @@ pub struct Report {
     pub rt: RtReport,
     /// What became of the log.
     pub record: RecordStatus,
-    /// One for each monitor.
+    /// One for each monitor of the bundle that ran last.
     pub monitors: Vec<MonitorReport>,
     /// The statistics as a text table.
     pub table: String,
@@ -65,8 +65,8 @@ impl Report {
         header: &LogHeader,
     ) -> Self {
         let joints: Vec<String> = header.joints.iter().map(|j| j.name.clone()).collect();
-        let monitors: Vec<String> = header.monitors.iter().map(|m| m.name.clone()).collect();
-        let name = |fault: &Fault| FaultReport::new(fault, &joints, &monitors);
+        let name =
+            |fault: &Fault| FaultReport::new(fault, &joints, controller.succession.watched_at(fault.tick));
         let first = controller.gate().first_fault();
         let ended = match ending {
             Ending::Finished => "finished".into(),
@@ -91,7 +91,7 @@ impl Report {
             stats,
             rt,
             record,
-            monitors: controller.monitors.reports(),
+            monitors: controller.skill.monitors.reports(),
             exit_code,
         }
     }

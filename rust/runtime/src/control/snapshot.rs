@@ -54,7 +54,7 @@ impl Snapshot {
             tick: state.tick,
             level: gate.level(),
             phase: gate.phase(),
-            authority: gate.authority(),
+            authority: controller.authority(),
             n: state.joints(),
             q: state.q,
             dq: state.dq,

@@ -1,9 +1,10 @@
 //! The stages of a tick, in the order in which [`Controller::tick`] runs them.
 
+use super::estop::Button;
 use super::policy::{Ask, PolicyError};
 use super::tick::{Controller, Due};
 use super::watch::Stopwatch;
-use crate::action::{ActionFault, DecodeError, Flow, Origin};
+use crate::action::{ActionFault, DecodeError, Flow, Origin, Target};
 use crate::config::Trigger;
 use crate::device::Device;
 use crate::log::entry::{Entry, Stage, TickEntry};
@@ -15,7 +16,7 @@ use crate::safety::{Fault, Level, Phase, Reason};
 use crate::state::{Command, MAX_JOINTS};
 use crate::timing::clock::Clock;
 
-const NO_JOINT: u16 = u16::MAX;
+pub(super) const NO_JOINT: u16 = u16::MAX;
 /// Answers in a row that are too late for their sequences before the robot stops.
 const TOO_SHORT: u32 = 3;
 
@@ -37,73 +38,54 @@ impl Controller {
             Ok(fresh) => self.fresh = fresh,
             Err(fault) => self.device_fault = Some(fault),
         }
+        self.state.estop |= self.estop.as_ref().is_some_and(Button::pressed);
         self.state.t_read_ns = clock.now_ns();
         self.state.t_sensor_ns = self.fresh.stamp_ns;
     }
 
-    /// Control ticks since the motors came on.
-    pub(super) fn since_armed(&self) -> u64 {
-        self.state.tick - self.armed_at
+    /// Control ticks since the policy began.
+    pub(super) fn since_begun(&self) -> u64 {
+        self.state.tick - self.origin
     }
 
     /// Whether this tick begins a policy step in which the policy's answers can still be followed.
     pub(super) fn is_policy_tick(&self) -> bool {
-        self.is_followed() && self.since_armed().is_multiple_of(self.path.sequence.ticks_per_step())
+        self.is_followed() && self.since_begun().is_multiple_of(self.skill.path.sequence.ticks_per_step())
     }
 
-    fn is_followed(&self) -> bool {
-        self.gate.phase() == Phase::Armed && self.gate.level() <= Level::Hold
+    pub(super) fn is_followed(&self) -> bool {
+        self.gate.phase() == Phase::Armed && self.gate.level() <= Level::Hold && !self.homing
     }
 
     /// Observation, and the question if one is due. Returns whether the network ran on this thread.
     pub(super) fn think(&mut self, watch: &mut Stopwatch<'_>, log: &mut Recorder) -> bool {
         let tick = self.state.tick;
-        let step = self.since_armed() / self.path.sequence.ticks_per_step();
-        self.feed_back(step);
-        self.feedback.time = self.since_armed() as f64 * self.dt;
-        let observed = self.observer.step(&self.state, &self.feedback, &mut self.obs);
+        let step = self.since_begun() / self.skill.path.sequence.ticks_per_step();
+        self.skill.feed_back(step);
+        self.skill.feedback.time = self.since_begun() as f64 * self.dt;
+        let observed = self.skill.observer.step(&self.state, &self.skill.feedback, &mut self.skill.obs);
         watch.lap(Stage::Observe);
         if let Err(bad) = observed {
             self.report(Reason::ObservationNotFinite, NO_JOINT, bad.index as f64);
             return false;
         }
-        log.push(Entry::Obs { tick, values: &self.obs });
-        let begin = match self.trigger {
-            Trigger::Every(n) => self.since_begun.is_multiple_of(n),
-            Trigger::Remaining(n) => self.raw_step.is_none() || self.path.sequence.remaining(step) <= n,
+        log.push(Entry::Obs { tick, values: &self.skill.obs });
+        let begin = match self.skill.trigger {
+            Trigger::Every(n) => self.skill.since_begun.is_multiple_of(n),
+            Trigger::Remaining(n) => {
+                self.skill.raw_step.is_none() || self.skill.path.sequence.remaining(step) <= n
+            }
         };
-        self.since_begun = if begin { 1 } else { self.since_begun + 1 };
-        if !begin && !self.lazy {
+        self.skill.since_begun = if begin { 1 } else { self.skill.since_begun + 1 };
+        if !begin && !self.skill.lazy {
             return false;
         }
-        self.commit(step);
-        let previous = &self.feedback.action[..self.actions];
-        let ask = Ask { tick, begin, obs: &self.obs, previous, committed: &self.committed };
-        let ran = self.planner.ask(&ask, self.state.epoch, step);
+        self.skill.commit(step);
+        let previous = &self.skill.feedback.action[..self.skill.actions];
+        let ask = Ask { tick, begin, obs: &self.skill.obs, previous, committed: &self.skill.committed };
+        let ran = self.skill.planner.ask(&ask, self.state.epoch, step);
         watch.lap(Stage::Infer);
         ran
-    }
-
-    /// The row of the newest answer that was played in the step before this one is the network's previous action.
-    fn feed_back(&mut self, step: u64) {
-        let Some(row) = self.raw_step.and_then(|first| (step.checked_sub(1)?).checked_sub(first)) else {
-            return;
-        };
-        let from = (self.past + row as usize) * self.actions;
-        if let Some(row) = self.raw.get(from..from + self.actions) {
-            self.feedback.action[..self.actions].copy_from_slice(row);
-        }
-    }
-
-    /// Collects the actions that will be played before an answer to a question of `step` can come.
-    fn commit(&mut self, step: u64) {
-        self.committed.clear();
-        let Some(first) = self.raw_step.filter(|_| self.planner.is_late()) else { return };
-        let rows = self.raw.len() / self.actions;
-        for step in step..step.saturating_add(self.planner.forecast()).min(step + rows as u64) {
-            let row = (self.past + step.saturating_sub(first) as usize).min(rows - 1);
-            self.committed.extend_from_slice(&self.raw[row * self.actions..(row + 1) * self.actions]);
-        }
     }
 
     /// Takes what the policy has answered by now into the plan.
@@ -111,27 +93,28 @@ impl Controller {
         if !self.is_followed() {
             return;
         }
-        let (tick, since) = (self.state.tick, self.since_armed());
-        let now = since / self.path.sequence.ticks_per_step();
-        while let Some(answer) = self.planner.take(tick) {
+        let (tick, since) = (self.state.tick, self.since_begun());
+        let now = since / self.skill.path.sequence.ticks_per_step();
+        while let Some(answer) = self.skill.planner.take(tick) {
             let (step, prefix) = (answer.step, answer.prefix);
             let fault = match answer.outcome {
                 Ok(()) => {
                     let origin = Origin { epoch: answer.epoch, step, prefix };
-                    match self.path.accept_from(&answer.values, &self.state, origin, since) {
+                    match self.skill.path.accept_from(&answer.values, &self.state, origin, since) {
                         Ok(accepted) => {
-                            let (id, values) = (self.chunks, &answer.values);
+                            let (id, values) = (self.answers.accepted, &answer.values);
                             log.push(Entry::Chunk { tick, id, step, prefix: prefix as u32, values });
-                            self.chunks += 1;
-                            self.raw.copy_from_slice(values);
-                            self.raw_step = Some(step);
-                            self.feedback.target = *self.path.decoder.target();
+                            self.answers.accepted += 1;
+                            self.answers.expired += accepted.expired as u64;
+                            self.skill.raw.copy_from_slice(values);
+                            self.skill.raw_step = Some(step);
+                            self.skill.feedback.target = *self.skill.path.decoder.target();
                             self.gate.policy_answered();
                             accepted.mismatch.map(|m| (Reason::PrefixMismatch, m.joint as u16, m.error))
                         }
                         Err(ActionFault::Decode(DecodeError::NotFinite { joint, .. })) => {
                             // The decoder counts in the bundle's order, faults in the robot's.
-                            let place = self.path.decoder.joints().get(joint);
+                            let place = self.skill.path.decoder.joints().get(joint);
                             let joint = place.map_or(NO_JOINT, |&place| place as u16);
                             Some((Reason::PolicyNotFinite, joint, f64::NAN))
                         }
@@ -154,6 +137,11 @@ impl Controller {
                 }
                 Err(PolicyError::Late) => Some((Reason::PolicyLate, NO_JOINT, 0.0)),
             };
+            match fault.map(|(reason, ..)| reason) {
+                None | Some(Reason::PrefixMismatch) => {}
+                Some(Reason::ChunkRefused) => self.answers.refused += 1,
+                Some(_) => self.answers.failed += 1,
+            }
             if let Some((reason, joint, value)) = fault {
                 self.report(reason, joint, value);
             }
@@ -164,12 +152,12 @@ impl Controller {
     /// An answer came `delay` steps after its question. While sequences are `horizon` long and asked for each s steps, the
     /// plan lasts only if delay ≤ s ≤ horizon − delay; three answers in a row that break this stop the robot.
     fn judge_delay(&mut self, delay: u64) {
-        self.planner.delay(delay);
-        let horizon = self.path.sequence.horizon() as u64;
-        let Trigger::Every(every) = self.trigger else { return };
+        self.skill.planner.delay(delay);
+        let horizon = self.skill.path.sequence.horizon() as u64;
+        let Trigger::Every(every) = self.skill.trigger else { return };
         let lasts = horizon == 1 || (delay <= every && every + delay <= horizon);
-        self.too_short = if lasts { 0 } else { self.too_short + 1 };
-        if self.too_short >= TOO_SHORT {
+        self.skill.too_short = if lasts { 0 } else { self.skill.too_short + 1 };
+        if self.skill.too_short >= TOO_SHORT {
             let (value, limit) = (delay as f64, every.min(horizon.saturating_sub(every)) as f64);
             self.gate.report(Fault { value, limit, ..self.fault(Reason::HorizonTooShort, NO_JOINT) });
         }
@@ -181,7 +169,11 @@ impl Controller {
             self.target.dq = [0.0; MAX_JOINTS];
             return;
         }
-        let mut target = self.path.sequence.target(self.since_armed());
+        if let Some(home) = self.home.filter(|_| self.homing) {
+            self.target = Target { flow: Flow::Hold, q: home, dq: [0.0; MAX_JOINTS] };
+            return;
+        }
+        let mut target = self.skill.path.sequence.target(self.since_begun());
         if target.flow == Flow::Exhausted {
             self.report(Reason::PolicyExhausted, NO_JOINT, 0.0);
         }
@@ -197,7 +189,7 @@ impl Controller {
         for i in 0..self.state.joints() {
             strain[i] = (sent[i] - self.state.q[i]) / most;
         }
-        self.path.disturb(self.since_armed(), &strain, authority, &mut target);
+        self.skill.path.disturb(self.since_begun(), &strain, authority, &mut target);
         self.target = target;
     }
 
@@ -210,14 +202,19 @@ impl Controller {
         }
         if self.gate.altered() {
             // A seed outside the limits changes nothing here, and the gate refuses what follows from it.
-            let _ = self.path.limiter.seed(&self.gate.sent().q, self.gate.sent_velocity());
+            let _ = self.skill.path.limiter.seed(&self.gate.sent().q, self.gate.sent_velocity());
         }
         let (q, dq) = (&mut self.command.q, &mut self.command.dq);
-        let clamped = if self.gate.level() <= Level::Hold {
-            self.path.limiter.step(&self.target.q, &self.target.dq, q, dq)
-        } else {
-            self.path.limiter.brake(q, dq);
-            0
+        let limiter = &mut self.skill.path.limiter;
+        self.braked &= self.gate.level() == Level::SoftStop;
+        let clamped = match (self.gate.level(), self.gate.stop_pose()) {
+            (Level::Run | Level::Hold, _) => limiter.step(&self.target.q, &self.target.dq, q, dq),
+            // A target that is not a number leaves the joint where it is.
+            (_, Some(pose)) if self.braked => limiter.step(pose, &[0.0; MAX_JOINTS], q, dq),
+            _ => {
+                self.braked = limiter.brake(q, dq);
+                0
+            }
         };
         let mut command = self.command;
         self.stiffen(&mut command);
@@ -227,30 +224,30 @@ impl Controller {
 
     /// The bundle's gains, capped by robot.toml; no feed-forward.
     pub(super) fn stiffen(&self, command: &mut Command) {
-        for (i, gain) in self.gains.iter().enumerate() {
+        for (i, gain) in self.skill.gains.iter().enumerate() {
             (command.kp[i], command.kd[i], command.tau[i]) = (gain.kp, gain.kd, 0.0);
         }
     }
 
     /// Steps the monitors whose instant this is; one that trips reports to the gate.
     pub(super) fn monitor(&mut self, log: &mut Recorder) {
-        if self.gate.phase() != Phase::Armed {
+        if self.gate.phase() != Phase::Armed || self.homing {
             return;
         }
-        self.kinematics.update(&self.state.q, &self.state.base, &self.state.imu.quat);
-        for (i, position) in self.frames.iter_mut().enumerate() {
-            *position = self.kinematics.pose(i).0;
+        self.skill.kinematics.update(&self.state.q, &self.state.base, &self.state.imu.quat);
+        for (i, position) in self.skill.frames.iter_mut().enumerate() {
+            *position = self.skill.kinematics.pose(i).0;
         }
         let inputs = Inputs {
             state: &self.state,
             sent: self.gate.sent(),
-            frames: &self.frames,
+            frames: &self.skill.frames,
             age_ns: self.gate.age_ns(),
             level: self.gate.level(),
         };
-        self.table.fill(&inputs, &mut self.signals);
+        self.skill.table.fill(&inputs, &mut self.skill.signals);
         let gate = &mut self.gate;
-        self.monitors.step(self.state.tick, &self.signals, |verdict, change| {
+        self.skill.monitors.step(self.state.tick, &self.skill.signals, |verdict, change| {
             log.push(Entry::Verdict(verdict));
             match change {
                 Change::Same => {}
@@ -267,7 +264,7 @@ impl Controller {
         {
             self.write_fault = Some(fault);
         }
-        self.feedback.executed = self.command.q;
+        self.skill.feedback.executed = self.command.q;
     }
 
     /// Hands the tick to the recorder and says how it went.
@@ -293,7 +290,7 @@ impl Controller {
             level: self.gate.level(),
             phase: self.gate.phase(),
             clamped,
-            authority: self.gate.authority(),
+            authority: self.authority(),
             age_ns: self.gate.age_ns(),
         };
         if entry.tick.is_multiple_of(self.record_every) {
@@ -328,11 +325,11 @@ impl Controller {
     }
 
     /// A fault of this tick at its reason's own level.
-    fn fault(&self, reason: Reason, joint: u16) -> Fault {
+    pub(super) fn fault(&self, reason: Reason, joint: u16) -> Fault {
         Fault { tick: self.state.tick, reason, joint, value: 0.0, limit: 0.0, level: reason.level() }
     }
 
-    fn report(&mut self, reason: Reason, joint: u16, value: f64) {
+    pub(super) fn report(&mut self, reason: Reason, joint: u16, value: f64) {
         self.gate.report(Fault { value, ..self.fault(reason, joint) });
     }
 }

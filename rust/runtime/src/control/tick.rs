@@ -1,27 +1,26 @@
 //! One tick: what the robot is, what the policy wants, what the limits allow, what the motors are told.
 
-use cadenza_policy::manifest::{ChunkMode, Manifest, Previous};
+use cadenza_policy::manifest::Manifest;
 
 use super::RunError;
+use super::estop::Button;
 use super::planner::Planner;
-use super::policy::Ask;
 use super::request::Inbox;
+use super::skill::Skill;
+use super::switch::Succession;
 use super::watch::Stopwatch;
-use crate::action::{ActionPath, Flow, LimitError, Target};
-use crate::config::{RunConfig, Trigger};
+use crate::action::{Flow, LimitError, Target};
+use crate::config::RunConfig;
 use crate::device::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness};
-use crate::kinematics::Kinematics;
 use crate::log::entry::{Stage, TickEntry};
 use crate::log::record::Recorder;
-use crate::observe::{Feedback, Observer};
-use crate::robot::{Gain, Overrun, Robot, Start, check_bundle, effective_gains, effective_limits};
+use crate::robot::{Overrun, Robot, Start};
 use crate::safety::arming::ArmRefusal;
 use crate::safety::gate::Gate;
-use crate::safety::monitors::Monitors;
-use crate::safety::signals::{SignalTable, Signals};
 use crate::safety::{Fault, Phase};
 use crate::state::{Command, Joints, MAX_JOINTS, State};
 use crate::timing::clock::Clock;
+use crate::timing::summary::AnswerSummary;
 
 /// Faults kept for the report.
 const FAULTS: usize = 256;
@@ -63,43 +62,23 @@ impl Refusal {
 
 /// Everything between a device's state and its command. Allocates nothing after [`Controller::new`].
 pub struct Controller {
-    pub(super) planner: Planner,
-    pub(super) observer: Observer,
-    pub(super) path: ActionPath,
+    /// The bundle that has the robot.
+    pub(super) skill: Box<Skill>,
+    /// Bundles that may take its place.
+    pub(super) succession: Succession,
     pub(super) gate: Gate,
-    pub(super) monitors: Monitors,
-    pub(super) table: SignalTable,
-    pub(super) signals: Signals,
-    /// Frames for the monitors, which step between two observations as well.
-    pub(super) kinematics: Kinematics,
-    pub(super) frames: Vec<[f64; 3]>,
-    pub(super) gains: Vec<Gain>,
     pub(super) state: State,
     pub(super) command: Command,
-    pub(super) feedback: Feedback,
-    pub(super) first_action: [f32; MAX_JOINTS],
-    pub(super) obs: Vec<f32>,
-    /// The newest accepted answer: rows × actions, graph units, and the policy step of its first future row.
-    pub(super) raw: Vec<f32>,
-    pub(super) raw_step: Option<u64>,
-    /// Its rows before the future ones.
-    pub(super) past: usize,
-    /// Actions that are handed back to the policy.
-    pub(super) committed: Vec<f32>,
-    /// When the policy is asked.
-    pub(super) trigger: Trigger,
-    /// Whether it is asked between two beginnings as well, because it decodes step by step.
-    pub(super) lazy: bool,
-    /// Policy steps since the last beginning.
-    pub(super) since_begun: u64,
-    /// Answers in a row whose delay the sequences cannot cover.
-    pub(super) too_short: u32,
-    /// Numbers in one row of an action.
-    pub(super) actions: usize,
     /// What the sequence asked for last: what Hold holds.
     pub(super) target: Target,
-    /// Where the joints stood when the motors came on: the policy's authority grows from there.
+    /// Where the joints stood when the policy began: its authority grows from there.
     pub(super) anchor: Joints,
+    /// Where the robot is moved before the policy begins, if it is.
+    pub(super) home: Option<Joints>,
+    pub(super) homing: bool,
+    /// Whether a soft stop has come to rest.
+    pub(super) braked: bool,
+    pub(super) estop: Option<Button>,
     pub(super) fresh: Freshness,
     /// What the last write reported; the next input judges it.
     pub(super) write_fault: Option<DeviceFault>,
@@ -110,8 +89,13 @@ pub struct Controller {
     pub(super) most_misses: Option<u32>,
     /// Tick at which the motors came on.
     pub(super) armed_at: u64,
-    /// Actions accepted.
-    pub(super) chunks: u64,
+    /// Tick at which the first policy began since then, and the one of now.
+    pub(super) begun_at: u64,
+    pub(super) origin: u64,
+    /// What became of the policy's answers.
+    pub(super) answers: AnswerSummary,
+    /// Tick at which the operator asked for motors on.
+    pub(super) asked_at: u64,
     pub(super) dt: f64,
     pub(super) dry_run: bool,
     pub(super) record_every: u64,
@@ -138,6 +122,8 @@ impl Controller {
         inbox.drain(self.state.tick, |request| self.obey(request, device, log));
         self.gate.input(&self.state, &self.fresh, self.device_fault, self.state.t_read_ns);
         self.arm_when_ready(device);
+        self.begin_when_home();
+        self.switch_when_asked();
         watch.lap(Stage::Gate);
         let inferred = self.is_policy_tick() && self.think(&mut watch, log);
         self.listen(log);
@@ -165,64 +151,37 @@ impl Controller {
         specification: Option<&str>,
         robot: &Robot,
         device: &DeviceInfo,
-        mut planner: Planner,
+        planner: Planner,
         config: &RunConfig,
     ) -> Result<Self, RunError> {
-        check_bundle(robot, manifest)?;
-        refuse_unbuilt(manifest, robot)?;
-        let trigger = trigger(manifest, config)?;
-        let (limits, _) = effective_limits(robot, manifest)?;
-        let (gains, _) = effective_gains(robot, manifest)?;
-        let mut observer = Observer::new(manifest, robot)?;
-        observer.bind_objects(&device.objects)?;
-        let mut path = ActionPath::new(manifest, robot, config)?;
-        let (actions, answer) = (manifest.action.joints.len(), path.decoder.input_len());
-        planner.allocate(observer.size(), actions, answer);
-        if planner.is_late() {
-            path.sequence.wait_for_the_first((FIRST_ANSWER * robot.control_hz).ceil() as u64);
-        }
-        let kinematics = Kinematics::new(&manifest.frames, robot)?;
-        let table = SignalTable::new(robot, &manifest.commands, kinematics.names(), &device.objects)?;
+        let skill = Skill::new(manifest, specification, robot, &device.objects, planner, config)?;
+        Ok(Self::around(Box::new(skill), robot, config))
+    }
+
+    /// The loop around what a bundle brings.
+    pub(super) fn around(skill: Box<Skill>, robot: &Robot, config: &RunConfig) -> Self {
         let n = robot.joints.len();
+        let zero = [0.0; MAX_JOINTS];
         let mut state = State::new(n);
-        for (user, slot) in state.user.iter_mut().zip(&manifest.commands) {
+        for (user, slot) in state.user.iter_mut().zip(&skill.commands) {
             *user = slot.default;
         }
-        let zero = [0.0; MAX_JOINTS];
-        let feedback = Feedback::reset(manifest, &zero);
-        Ok(Self {
-            planner,
-            gate: Gate::new(robot, &limits, robot.control_dt()),
-            monitors: Monitors::new(
-                specification,
-                &manifest.monitors,
-                &robot.monitors,
-                &table,
-                robot.control_dt(),
-            )?,
-            signals: table.signals(),
-            table,
-            frames: vec![[0.0; 3]; kinematics.len()],
-            kinematics,
-            gains,
+        let mut home = zero;
+        for (home, joint) in home.iter_mut().zip(&robot.joints) {
+            *home = joint.home;
+        }
+        Self {
+            gate: Gate::new(robot, &skill.limits, robot.control_dt()),
+            succession: Succession::new(&skill),
+            skill,
             state,
             command: Command::off(n),
-            first_action: feedback.action,
-            feedback,
-            obs: vec![0.0; observer.size()],
-            raw: vec![0.0; answer],
-            raw_step: None,
-            past: answer / actions - path.decoder.rows(),
-            committed: Vec::with_capacity(answer),
-            trigger,
-            lazy: manifest.chunk.mode == ChunkMode::Lazy,
-            since_begun: 0,
-            too_short: 0,
-            actions,
-            observer,
-            path,
             target: Target { flow: Flow::Hold, q: zero, dq: zero },
             anchor: zero,
+            home: (robot.safety.start == Start::Home).then_some(home),
+            homing: false,
+            braked: false,
+            estop: None,
             fresh: Freshness::default(),
             write_fault: None,
             device_fault: None,
@@ -232,14 +191,17 @@ impl Controller {
                 Overrun::Fault => Some(robot.safety.max_consecutive_misses.max(1)),
             },
             armed_at: 0,
-            chunks: 0,
+            begun_at: 0,
+            origin: 0,
+            answers: AnswerSummary::default(),
+            asked_at: 0,
             dt: robot.control_dt(),
             dry_run: config.dry_run,
             record_every: u64::from(config.record_every.max(1)),
             stopping: false,
             refusal: None,
             faults: Vec::with_capacity(FAULTS),
-        })
+        }
     }
 
     /// The newest state.
@@ -259,7 +221,7 @@ impl Controller {
 
     /// Names of the monitors, in the order of their indices.
     pub fn monitor_names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.monitors.names()
+        self.skill.monitors.names()
     }
 
     /// The first faults of the run, in order.
@@ -272,9 +234,20 @@ impl Controller {
         self.refusal.as_ref()
     }
 
-    /// Seconds since the motors came on; 0 before.
+    /// Seconds since the policy began, after the move home if there is one; 0 before.
     pub fn armed_seconds(&self) -> f64 {
-        if self.gate.phase() == Phase::Armed { self.since_armed() as f64 * self.dt } else { 0.0 }
+        let begun = self.gate.phase() == Phase::Armed && !self.homing;
+        if begun { (self.state.tick - self.begun_at) as f64 * self.dt } else { 0.0 }
+    }
+
+    /// Part of the policy in the motion, 0…1.
+    pub fn authority(&self) -> f64 {
+        if self.homing { 0.0 } else { self.gate.authority() }
+    }
+
+    /// Presses of `button` are emergency stops from now on.
+    pub fn obey_button(&mut self, button: Button) {
+        self.estop = Some(button);
     }
 
     /// Whether the device has nothing more to give.
@@ -289,47 +262,6 @@ impl Controller {
 
     /// Runs the policy `times` on zeros, so that no page and no branch is cold, and forgets it.
     pub fn warm_up(&mut self, times: usize) {
-        self.obs.fill(0.0);
-        let previous = &self.first_action[..self.actions];
-        let ask = Ask { tick: 0, begin: true, obs: &self.obs, previous, committed: &[] };
-        self.planner.warm_up(times, &ask);
+        self.skill.warm_up(times);
     }
-}
-
-/// How long the first answer of a policy that runs elsewhere may take, s.
-const FIRST_ANSWER: f64 = 1.0;
-
-/// When the policy is asked: by the run's rule, or each `chunk.execute` steps.
-pub(super) fn trigger(manifest: &Manifest, config: &RunConfig) -> Result<Trigger, RunError> {
-    let chunk = &manifest.chunk;
-    let trigger = config.trigger.unwrap_or(Trigger::Every(chunk.execute as u64));
-    let refuse = |expected| Err(RunError::Config { key: "trigger", value: trigger.to_string(), expected });
-    match (chunk.mode, trigger) {
-        (ChunkMode::None, Trigger::Every(1)) => Ok(trigger),
-        (ChunkMode::None, _) => refuse("every:1 for a bundle of single actions (chunk.execute = 1)"),
-        (_, Trigger::Every(0)) => refuse("at least one step"),
-        (ChunkMode::Open, Trigger::Every(n)) if n > chunk.horizon as u64 => {
-            refuse("at most chunk.horizon steps: the sequence would run out")
-        }
-        (ChunkMode::Open, Trigger::Remaining(n)) if n >= chunk.horizon as u64 => {
-            refuse("fewer steps than chunk.horizon")
-        }
-        (ChunkMode::Lazy, Trigger::Remaining(_)) => {
-            refuse("every:STEPS for a sequence that is decoded step by step")
-        }
-        _ => Ok(trigger),
-    }
-}
-
-/// Refuses what the formats know and this loop does not do yet: to ignore it would move the robot in another way than
-/// the bundle or robot.toml says.
-fn refuse_unbuilt(manifest: &Manifest, robot: &Robot) -> Result<(), RunError> {
-    let refuse = |key, value: String, expected| Err(RunError::Config { key, value, expected });
-    if robot.safety.start == Start::Home {
-        return refuse("safety.start", "home".into(), "measured: a move home is not built yet");
-    }
-    if manifest.action.previous == Previous::Applied {
-        return refuse("action.previous", "applied".into(), "raw: the applied action is not fed back yet");
-    }
-    Ok(())
 }

@@ -2,8 +2,8 @@
 
 use prost::Message;
 
-use super::entry::{Request, Stage, TickEntry, VerdictEntry};
-use super::read::{ChunkRecord, ObsRecord, RequestRecord};
+use super::entry::{BundleEntry, Request, Stage, TickEntry, VerdictEntry};
+use super::read::{BundleRecord, ChunkRecord, ObsRecord, RequestRecord};
 use super::schema;
 use crate::action::Flow;
 use crate::safety::{Fault, Level, Phase, Reason};
@@ -174,8 +174,24 @@ impl Decode for RequestRecord {
     fn decode(bytes: &[u8]) -> Result<Self, String> {
         let m: schema::Request = message(bytes)?;
         let command = Request::Command { slot: small("slot", m.slot)?, value: m.value };
-        let all = [Request::Arm, Request::Stop, Request::Estop, Request::Disarm, Request::Reset, command];
+        let all = [
+            Request::Arm,
+            Request::Stop,
+            Request::Estop,
+            Request::Disarm,
+            Request::Reset,
+            command,
+            Request::Switch,
+        ];
         Ok(Self { tick: m.tick, request: pick("request", &all, m.kind)? })
+    }
+}
+
+impl Decode for BundleRecord {
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let m: schema::Bundle = message(bytes)?;
+        let schema::Bundle { tick, name, sha256, manifest_json, spec_stl, late } = m;
+        Ok(Self { tick, bundle: BundleEntry { name, sha256, manifest_json, spec_stl, late } })
     }
 }
 
@@ -242,10 +258,14 @@ mod tests {
                 prop_assert_eq!(<Fault as Decode>::decode(&bytes(Entry::Event(&fault))), Ok(fault));
             }
             for request in [Request::Arm, Request::Stop, Request::Estop, Request::Disarm, Request::Reset,
-                Request::Command { slot: number as u16, value: x }] {
+                Request::Switch, Request::Command { slot: number as u16, value: x }] {
                 let back = <RequestRecord as Decode>::decode(&bytes(Entry::Request { tick, request }));
                 prop_assert_eq!(back, Ok(RequestRecord { tick, request }));
             }
+            let bundle = BundleEntry { name: "walk".into(), sha256: "ab".into(), manifest_json: format!("{{{number}}}"),
+                spec_stl: "é".repeat(200), late: some };
+            let back = <BundleRecord as Decode>::decode(&bytes(Entry::Bundle { tick, bundle: &bundle }));
+            prop_assert_eq!(back, Ok(BundleRecord { tick, bundle }));
             let values = [x as f32; 9];
             let back = <ChunkRecord as Decode>::decode(&bytes(Entry::Chunk { tick, id: 4, step: !tick, prefix: number, values: &values }));
             prop_assert_eq!(back, Ok(ChunkRecord { tick, id: 4, step: !tick, prefix: number, values: values.to_vec() }));
@@ -262,6 +282,7 @@ mod tests {
             let _ = <VerdictEntry as Decode>::decode(&junk);
             let _ = <Fault as Decode>::decode(&junk);
             let _ = <RequestRecord as Decode>::decode(&junk);
+            let _ = <BundleRecord as Decode>::decode(&junk);
         }
     }
 

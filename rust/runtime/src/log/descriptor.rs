@@ -150,6 +150,17 @@ const MESSAGES: &[(&str, Fields)] = &[
             ("value", One(Type::Double)),
         ],
     ),
+    (
+        "Bundle",
+        &[
+            ("tick", One(Type::Uint64)),
+            ("name", One(Type::String)),
+            ("sha256", One(Type::String)),
+            ("manifest_json", One(Type::String)),
+            ("spec_stl", One(Type::String)),
+            ("late", One(Type::Bool)),
+        ],
+    ),
 ];
 
 /// Names in the order of their numbers, which start at 0.
@@ -157,7 +168,7 @@ const ENUMS: &[(&str, &[&str])] = &[
     ("Level", &["RUN", "HOLD", "SOFT_STOP", "DAMP", "OFF"]),
     ("Flow", &["RUN", "HOLD", "EXHAUSTED"]),
     ("Phase", &["DISARMED", "ARMING", "ARMED"]),
-    ("Kind", &["ARM", "STOP", "ESTOP", "DISARM", "RESET", "COMMAND"]),
+    ("Kind", &["ARM", "STOP", "ESTOP", "DISARM", "RESET", "COMMAND", "SWITCH"]),
 ];
 
 /// The encoded set: one file, `cadenza.proto`, package `cadenza`, proto3.
@@ -262,6 +273,7 @@ mod tests {
     fn expected(message: &str) -> Vec<(u32, u8)> {
         let (_, fields) = MESSAGES.iter().find(|(name, _)| *name == message).expect("message");
         let wire = |kind: Kind| match kind {
+            One(Type::String) => 2,
             One(Type::Double) | Maybe(Type::Double) => 1,
             One(_) | Maybe(_) | Enum(_) => 0,
             Many(_) | Sub(_) | Subs(_) => 2,
@@ -328,6 +340,15 @@ mod tests {
         };
         let verdict = schema::Verdict { tick: 1, monitor: 1, step: 1, closed: Some(1.0), lo: 1.0, hi: 1.0 };
         let event = schema::Event { tick: 1, reason: 1, joint: 1, value: 1.0, limit: 1.0, level: 1 };
+        let text = || "x".to_owned();
+        let bundle = schema::Bundle {
+            tick: 1,
+            name: text(),
+            sha256: text(),
+            manifest_json: text(),
+            spec_stl: text(),
+            late: true,
+        };
         for (name, bytes) in [
             ("State", state.encode_to_vec()),
             ("Imu", imu.encode_to_vec()),
@@ -341,10 +362,11 @@ mod tests {
             ("Verdict", verdict.encode_to_vec()),
             ("Event", event.encode_to_vec()),
             ("Request", schema::Request { tick: 1, kind: 1, slot: 1, value: 1.0 }.encode_to_vec()),
+            ("Bundle", bundle.encode_to_vec()),
         ] {
             assert_eq!(wire(&bytes), expected(name), "{name}");
         }
-        assert_eq!(MESSAGES.len(), 12);
+        assert_eq!(MESSAGES.len(), 13);
     }
 
     #[test]

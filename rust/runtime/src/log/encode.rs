@@ -127,6 +127,15 @@ pub(super) fn encode(entry: &Entry<'_>, in_use: InUse, out: &mut Bytes) {
         Entry::Verdict(verdict) => encode_verdict(verdict, out),
         Entry::Event(fault) => encode_fault(fault, out),
         Entry::Request { tick, request } => encode_request(tick, request, out),
+        Entry::Bundle { tick, bundle } => {
+            out.uint(1, tick);
+            let texts = [&bundle.name, &bundle.sha256, &bundle.manifest_json, &bundle.spec_stl];
+            for (field, text) in (2..).zip(texts) {
+                out.length(field, text.len());
+                out.raw(text.as_bytes());
+            }
+            out.uint(6, bundle.late.into());
+        }
     }
 }
 
@@ -221,6 +230,7 @@ fn encode_request(tick: u64, request: Request, out: &mut Bytes) {
         Request::Disarm => (3, 0, 0.0),
         Request::Reset => (4, 0, 0.0),
         Request::Command { slot, value } => (5, slot, value),
+        Request::Switch => (6, 0, 0.0),
     };
     out.uint(1, tick);
     out.uint(2, kind);

@@ -113,6 +113,23 @@ pub enum Request {
         /// Value.
         value: f64,
     },
+    /// The bundle that was offered takes over at the next policy step.
+    Switch,
+}
+
+/// A bundle that takes another's place: what a replay needs of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BundleEntry {
+    /// Name.
+    pub name: String,
+    /// SHA-256 of the bundle, hexadecimal.
+    pub sha256: String,
+    /// Text of its manifest.
+    pub manifest_json: String,
+    /// Its STL specification; empty when it has none.
+    pub spec_stl: String,
+    /// Whether its answers may come later than their questions.
+    pub late: bool,
 }
 
 /// A monitor's word.
@@ -171,5 +188,12 @@ pub enum Entry<'a> {
         tick: u64,
         /// What was asked.
         request: Request,
+    },
+    /// `/bundle`
+    Bundle {
+        /// Control tick at which it was asked for.
+        tick: u64,
+        /// The bundle.
+        bundle: &'a BundleEntry,
     },
 }

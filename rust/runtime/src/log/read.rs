@@ -11,7 +11,7 @@ use mcap::read::{ChunkReader, LinearReader, Options};
 use mcap::records::{MessageHeader, Record};
 
 use super::decode::Decode;
-use super::entry::{Request, TickEntry, VerdictEntry};
+use super::entry::{BundleEntry, Request, TickEntry, VerdictEntry};
 use super::header::{DROPS, LogHeader, RUN, STATS};
 use super::schema::Topic;
 use crate::safety::Fault;
@@ -82,6 +82,15 @@ pub struct RequestRecord {
     pub tick: u64,
     /// What was asked.
     pub request: Request,
+}
+
+/// A bundle that took, or was to take, another's place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BundleRecord {
+    /// Control tick at which it was asked for.
+    pub tick: u64,
+    /// The bundle.
+    pub bundle: BundleEntry,
 }
 
 /// A message with its stamps.
@@ -269,6 +278,11 @@ impl Log {
     /// `/request`
     pub fn requests(&self) -> Messages<'_, RequestRecord> {
         self.messages(Topic::Request)
+    }
+
+    /// `/bundle`
+    pub fn bundles(&self) -> Messages<'_, BundleRecord> {
+        self.messages(Topic::Bundle)
     }
 
     /// Runs of dropped messages in the middle of a topic, with the ticks around them. A replay must not guess these.

@@ -27,6 +27,8 @@ pub enum Topic {
     Event = 6,
     /// `/request`: what the operator asked for.
     Request = 7,
+    /// `/bundle`: what took, or was to take, another bundle's place.
+    Bundle = 8,
 }
 
 impl serde::Serialize for Topic {
@@ -37,7 +39,7 @@ impl serde::Serialize for Topic {
 
 impl Topic {
     /// Number of topics.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
     /// Every topic, in order.
     pub const ALL: [Topic; Self::COUNT] = [
         Topic::State,
@@ -48,6 +50,7 @@ impl Topic {
         Topic::Verdict,
         Topic::Event,
         Topic::Request,
+        Topic::Bundle,
     ];
 
     /// Name in the file.
@@ -61,6 +64,7 @@ impl Topic {
             Topic::Verdict => "/monitor",
             Topic::Event => "/event",
             Topic::Request => "/request",
+            Topic::Bundle => "/bundle",
         }
     }
 
@@ -75,6 +79,7 @@ impl Topic {
             Topic::Verdict => "cadenza.Verdict",
             Topic::Event => "cadenza.Event",
             Topic::Request => "cadenza.Request",
+            Topic::Bundle => "cadenza.Bundle",
         }
     }
 
@@ -94,6 +99,7 @@ impl Topic {
             Entry::Verdict(_) => Topic::Verdict,
             Entry::Event(_) => Topic::Event,
             Entry::Request { .. } => Topic::Request,
+            Entry::Bundle { .. } => Topic::Bundle,
         }
     }
 }
@@ -378,7 +384,7 @@ pub struct Request {
     /// Control tick that obeyed it.
     #[prost(uint64, tag = "1")]
     pub tick: u64,
-    /// 0 arm, 1 stop, 2 e-stop, 3 disarm, 4 reset, 5 command.
+    /// 0 arm, 1 stop, 2 e-stop, 3 disarm, 4 reset, 5 command, 6 switch.
     #[prost(int32, tag = "2")]
     pub kind: i32,
     /// Slot of a command.
@@ -387,4 +393,27 @@ pub struct Request {
     /// Value of a command.
     #[prost(double, tag = "4")]
     pub value: f64,
+}
+
+/// `/bundle`; see [`crate::log::entry::BundleEntry`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Bundle {
+    /// Control tick at which it was asked for.
+    #[prost(uint64, tag = "1")]
+    pub tick: u64,
+    /// Name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// SHA-256 of the bundle, hexadecimal.
+    #[prost(string, tag = "3")]
+    pub sha256: String,
+    /// Text of its manifest.
+    #[prost(string, tag = "4")]
+    pub manifest_json: String,
+    /// Its STL specification.
+    #[prost(string, tag = "5")]
+    pub spec_stl: String,
+    /// Whether its answers may come later than their questions.
+    #[prost(bool, tag = "6")]
+    pub late: bool,
 }

@@ -18,7 +18,11 @@ pub use bundle::{
 pub use error::{Place, RobotError};
 pub use joint_map::JointMap;
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// A robot: joints, limits, rates and safety, in the order of its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +151,57 @@ pub struct SafetyConfig {
     pub estop_level: crate::safety::Level,
     /// Time at rest in a soft stop before the motors are damped, s.
     pub softstop_damp: f64,
+    /// Where a soft stop moves the robot, inside all limits, before it rests: positions by joint, rad. Other joints stay
+    /// where they came to rest.
+    pub softstop_pose: BTreeMap<String, f64>,
+    /// Where an emergency stop may come from. What the device itself reports is always obeyed.
+    pub estop: Vec<EstopSource>,
+}
+
+/// Where an emergency stop may come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EstopSource {
+    /// The device reports it in its state.
+    Device,
+    /// A line on the standard input.
+    Stdin,
+    /// A datagram.
+    Udp(SocketAddr),
+    /// A key or button of the input device with this name.
+    Evdev(String),
+}
+
+impl fmt::Display for EstopSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device => f.write_str("device"),
+            Self::Stdin => f.write_str("stdin"),
+            Self::Udp(address) => write!(f, "udp:{address}"),
+            Self::Evdev(name) => write!(f, "evdev:{name}"),
+        }
+    }
+}
+
+/// What is no source of emergency stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotASource;
+
+impl FromStr for EstopSource {
+    type Err = NotASource;
+
+    fn from_str(text: &str) -> Result<Self, NotASource> {
+        match text.split_once(':') {
+            None if text == "device" => Ok(Self::Device),
+            None if text == "stdin" => Ok(Self::Stdin),
+            // A port alone is for programs of this machine.
+            Some(("udp", to)) => match to.parse::<u16>() {
+                Ok(port) => Ok(Self::Udp((Ipv4Addr::LOCALHOST, port).into())),
+                Err(_) => to.parse().map(Self::Udp).map_err(|_| NotASource),
+            },
+            Some(("evdev", name)) if !name.is_empty() => Ok(Self::Evdev(name.into())),
+            _ => Err(NotASource),
+        }
+    }
 }
 
 /// What a missed deadline does.

@@ -3,6 +3,7 @@
 //! TOML is parsed once; a walk drops the `x-` keys and refuses numbers that are not finite, with their path; serde
 //! refuses unknown and missing keys; the rest is checked here, where each value still knows its place.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -16,8 +17,8 @@ use super::raw::{
     RawTorque, Time,
 };
 use super::{
-    DeviceConfig, FrameConfig, Gains, ImuConfig, Joint, Limits, Motor, Overrun, Place, Robot, RobotError,
-    RobotMonitor, SafetyConfig, Start, TorqueMode,
+    DeviceConfig, EstopSource, FrameConfig, Gains, ImuConfig, Joint, Limits, Motor, Overrun, Place, Robot,
+    RobotError, RobotMonitor, SafetyConfig, Start, TorqueMode,
 };
 use crate::safety::Level;
 use crate::state::MAX_JOINTS;
@@ -96,6 +97,11 @@ impl Reader<'_> {
             Ok(model) => model,
             Err(e) => return Err(RobotError::Read { path: folder.to_path_buf(), what: e.to_string() }),
         };
+        let pose = raw.safety.softstop_pose.clone();
+        let joints = self.joints(raw.joint)?;
+        if let Some(pose) = &pose {
+            self.pose(pose, &joints)?;
+        }
         Ok(Robot {
             name: raw.name.into_inner(),
             path: self.path.to_path_buf(),
@@ -106,7 +112,7 @@ impl Reader<'_> {
             imu: raw.imu.map(|imu| self.imu(imu)).transpose()?.flatten(),
             safety: self.safety(raw.safety)?,
             frames: self.frames(raw.frame)?,
-            joints: self.joints(raw.joint)?,
+            joints,
             monitors: self.monitors(raw.monitor, 1.0 / control_hz)?,
         })
     }
@@ -232,7 +238,34 @@ impl Reader<'_> {
                 RawLevel::Off => Level::Off,
             },
             softstop_damp: self.time(raw.softstop_damp, "safety.softstop_damp", 1.0, true)?,
+            softstop_pose: raw.softstop_pose.map(Spanned::into_inner).unwrap_or_default(),
+            estop: raw.estop.iter().map(|source| self.estop(source)).collect::<Result<_, _>>()?,
         })
+    }
+
+    fn estop(&self, source: &Spanned<String>) -> Result<EstopSource, RobotError> {
+        source.get_ref().parse().map_err(|_| {
+            self.bad(source, "safety.estop", "device, stdin, udp:PORT, udp:ADDRESS:PORT or evdev:NAME")
+        })
+    }
+
+    /// The pose of a soft stop names joints and lies inside their ranges.
+    fn pose(&self, pose: &Spanned<BTreeMap<String, f64>>, joints: &[Joint]) -> Result<(), RobotError> {
+        for (name, q) in pose.get_ref() {
+            let inside = joints.iter().any(|j| {
+                let [lo, hi] = j.limits.position;
+                j.name == *name && (lo..=hi).contains(q)
+            });
+            if !inside {
+                return Err(RobotError::BadValue {
+                    at: self.at(pose.span()),
+                    key: "safety.softstop_pose",
+                    value: format!("{name} = {q}"),
+                    expected: "a joint at a position inside its range",
+                });
+            }
+        }
+        Ok(())
     }
 
     fn frames(&self, raw: Vec<RawFrame>) -> Result<Vec<FrameConfig>, RobotError> {

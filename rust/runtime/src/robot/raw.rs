@@ -132,8 +132,10 @@ pub(super) struct RawSafety {
     pub(super) authority_ramp: Option<Spanned<Time>>,
     pub(super) start: RawStart,
     pub(super) torque_mode: RawTorque,
+    pub(super) estop: Vec<Spanned<String>>,
     pub(super) estop_level: RawLevel,
     pub(super) softstop_damp: Option<Spanned<Time>>,
+    pub(super) softstop_pose: Option<Spanned<BTreeMap<String, f64>>>,
 }
 
 impl Default for RawSafety {
@@ -150,8 +152,10 @@ impl Default for RawSafety {
             authority_ramp: None,
             start: RawStart::Measured,
             torque_mode: RawTorque::Gain,
+            estop: vec![Spanned::new(0..0, "device".into())],
             estop_level: RawLevel::Damp,
             softstop_damp: None,
+            softstop_pose: None,
         }
     }
 }

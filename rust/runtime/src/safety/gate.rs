@@ -11,6 +11,7 @@
 //! Nothing here allocates after [`Gate::new`], locks or panics.
 
 use super::check::{self, Last, Mismatch};
+use super::handover;
 use super::ladder::{Event, Ladder};
 use super::ring::FaultRing;
 use super::{Fault, Level, Phase, Reason, reason};
@@ -28,6 +29,8 @@ pub const POSITION_SLACK: f64 = 0.05;
 pub const OVERSPEED: (f64, u8) = (1.2, 3);
 /// Ticks in a row without finite measurements after which the motors are damped.
 pub const NOT_FINITE_TICKS: u32 = 3;
+/// Distance from the pose of a soft stop within which it is reached, rad.
+const POSE_WINDOW: f64 = 1e-3;
 /// Time of scaled gains after which the loop stops, s.
 pub const SATURATED_AFTER: f64 = 0.2;
 
@@ -63,21 +66,24 @@ pub struct Gate {
 
     // Holds: conditions of this input, other reports of this tick, the policy's, the monitors'.
     held_now: bool,
-    held_policy: u8,
-    held_monitors: u64,
-    policy_ticks: u32,
+    pub(super) held_policy: u8,
+    pub(super) held_monitors: u64,
+    pub(super) policy_ticks: u32,
 
     // What was sent.
-    last: Last,
-    sent: Command,
+    pub(super) last: Last,
+    pub(super) sent: Command,
     altered: bool,
     mismatch: Option<Mismatch>,
     armed_ticks: u64,
+    pub(super) authority_ticks: u64,
     saturated_ticks: [u32; MAX_JOINTS],
     /// Stiff ticks since the robot must hold or brake, those of them at rest since it last moved, and how many it has.
     stopping_ticks: u64,
     resting_ticks: u64,
     allowed_ticks: u64,
+    /// Where a soft stop ends; NaN for a joint that stays where it came to rest.
+    pub(super) pose: Option<Joints>,
 }
 
 impl Gate {
@@ -116,6 +122,8 @@ impl Gate {
             altered: false,
             mismatch: None,
             armed_ticks: 0,
+            authority_ticks: 0,
+            pose: handover::stop_pose(robot),
             saturated_ticks: [0; MAX_JOINTS],
             stopping_ticks: 0,
             resting_ticks: 0,
@@ -190,7 +198,7 @@ impl Gate {
 
     /// Part of the policy in the motion, 0 when armed, growing smoothly to 1 over `authority_ramp`.
     pub fn authority(&self) -> f64 {
-        self.ramp(self.safety.authority_ramp)
+        self.ramp(self.safety.authority_ramp, self.authority_ticks)
     }
 
     /// Judges what was measured at this tick. `fresh` is the device's word on the newest state (the previous word
@@ -367,11 +375,17 @@ impl Gate {
             self.first = Some(fault);
         }
         if self.level() == Level::SoftStop && before.level() < Level::SoftStop {
-            self.must_rest_within(check::braking_time(&self.last, &self.limits));
+            self.must_rest_within(self.stopping_time());
         }
     }
 
-    fn settle(&mut self) {
+    /// How long a soft stop may move.
+    fn stopping_time(&self) -> f64 {
+        let way = if self.pose.is_some() { check::crossing_time(&self.limits) } else { 0.0 };
+        check::braking_time(&self.last, &self.limits) + way
+    }
+
+    pub(super) fn settle(&mut self) {
         let before = self.level();
         self.apply(Event::Hold(self.held_now || self.held_policy != 0 || self.held_monitors != 0));
         if before == Level::Run && self.level() == Level::Hold {
@@ -423,7 +437,7 @@ impl Gate {
                     // The gate itself has moved the joint: the time to come to rest begins anew.
                     self.must_rest_within(match self.level() {
                         Level::Hold => check::crossing_time(&self.limits),
-                        _ => check::braking_time(&self.last, &self.limits),
+                        _ => self.stopping_time(),
                     });
                 }
             }
@@ -441,9 +455,13 @@ impl Gate {
         }
         self.scale(command);
         self.armed_ticks += 1;
+        self.authority_ticks += 1;
         if self.level() >= Level::Hold {
             self.stopping_ticks += 1;
-            let resting = self.last.at_rest(&self.limits);
+            let resting = match self.pose.filter(|_| self.stopping_ticks < self.allowed_ticks) {
+                Some(pose) => self.rests_at(&pose, POSE_WINDOW),
+                None => self.last.at_rest(&self.limits),
+            };
             self.resting_ticks = if resting { self.resting_ticks + 1 } else { 0 };
         }
     }
@@ -469,7 +487,7 @@ impl Gate {
 
     /// Gain ramp after arming, then the torque estimate.
     fn scale(&mut self, command: &mut Command) {
-        let ramp = self.ramp(self.safety.gain_ramp);
+        let ramp = self.ramp(self.safety.gain_ramp, self.armed_ticks);
         for i in 0..self.limits.len() {
             command.kp[i] *= ramp;
             if self.safety.torque_mode == TorqueMode::Off {
@@ -489,9 +507,9 @@ impl Gate {
         }
     }
 
-    /// 0 → 1 over `length` seconds since arming, with no corner at either end.
-    fn ramp(&self, length: f64) -> f64 {
-        let x = if length > 0.0 { (self.armed_ticks as f64 * self.dt / length).min(1.0) } else { 1.0 };
+    /// 0 → 1 over `length` seconds, `ticks` after its beginning, with no corner at either end.
+    fn ramp(&self, length: f64, ticks: u64) -> f64 {
+        let x = if length > 0.0 { (ticks as f64 * self.dt / length).min(1.0) } else { 1.0 };
         if self.phase() == Phase::Armed { x * x * (3.0 - 2.0 * x) } else { 0.0 }
     }
 
@@ -516,7 +534,7 @@ impl Gate {
         self.last = Last { command: *hold, ..Last::new(self.limits.len()) };
         self.sent = *hold;
         self.altered = true;
-        self.armed_ticks = 0;
+        (self.armed_ticks, self.authority_ticks) = (0, 0);
         self.policy_ticks = 0;
         (self.held_now, self.held_policy, self.held_monitors) = (false, 0, 0);
         self.overspeed = [0; MAX_JOINTS];

@@ -3,6 +3,7 @@
 pub mod arming;
 pub mod check;
 pub mod gate;
+mod handover;
 pub mod ladder;
 pub mod monitors;
 pub mod reason;

@@ -84,6 +84,10 @@ reasons! {
     PrefixMismatch = 29, "PREFIX_MISMATCH", Run;
     /// Three answers in a row took so long that the sequences cannot cover their delay.
     HorizonTooShort = 30, "HORIZON_TOO_SHORT", SoftStop;
+    /// Another bundle has taken over.
+    BundleSwitched = 31, "BUNDLE_SWITCHED", Run;
+    /// Another bundle was to take over and was refused; the one before goes on.
+    BundleRefused = 32, "BUNDLE_REFUSED", Run;
 }
 
 /// The one table from device faults to reasons, with the joint, the value seen and the limit.

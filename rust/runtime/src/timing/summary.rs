@@ -106,6 +106,19 @@ pub struct CounterSummary {
     pub flows: Vec<u64>,
 }
 
+/// What became of the policy's answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerSummary {
+    /// Taken into the plan.
+    pub accepted: u64,
+    /// Too late as a whole, out of order, or of another episode.
+    pub refused: u64,
+    /// No answer, or one that was not finite or of the wrong length.
+    pub failed: u64,
+    /// Actions of accepted answers that were in the past already.
+    pub expired: u64,
+}
+
 /// A tick kept with all its stages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawTick {
@@ -136,6 +149,9 @@ pub struct StatsSummary {
     pub stages: Vec<StageSummary>,
     /// Counters.
     pub counters: CounterSummary,
+    /// The policy's answers.
+    #[serde(default)]
+    pub answers: AnswerSummary,
     /// The first ticks.
     pub first: Vec<RawTick>,
     /// The ticks that finished latest after their deadlines, worst first.
@@ -172,6 +188,7 @@ impl Stats {
                 levels: counters.levels.to_vec(),
                 flows: counters.flows.to_vec(),
             },
+            answers: AnswerSummary::default(),
             first: self.first.iter().map(RawTick::from).collect(),
             worst: self.worst().iter().map(RawTick::from).collect(),
         }

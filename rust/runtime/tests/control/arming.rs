@@ -2,14 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use cadenza_policy::manifest::Previous;
 use cadenza_runtime::control::{Controller, Planner, Refusal, Request};
 use cadenza_runtime::device::fault::Trouble;
 use cadenza_runtime::device::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness, Stop};
 use cadenza_runtime::safety::{Level, Phase, Reason};
 use cadenza_runtime::state::{Command, State};
 
-use crate::rig::{ARMED, Act, Parts, REST, Rig, faulty, injection, sway, toml};
+use crate::rig::{ARMED, Act, Parts, REST, Rig, faulty, injection, sway};
 use Level::{Damp, Off, Run, SoftStop};
 
 /// What a device was asked for.
@@ -114,6 +113,21 @@ fn a_device_that_never_answers_is_a_refusal() {
     assert!(text.contains("BUS_SILENT") && text.contains("50"), "{text}");
 }
 
+/// Neither good states in a row nor anything that stands: only time can say no.
+#[test]
+fn measurements_that_are_bad_now_and_then_are_a_refusal_in_the_end() {
+    let every_other: Vec<_> =
+        (0..1200).map(|i| injection(2 * i, 1, Trouble::NotFinite { joint: 2 })).collect();
+    let mut rig = Rig::new(&Parts::default(), &every_other, &[(2500, Request::Arm)], Act(sway(0.1)));
+    assert_eq!(rig.levels(1000), [(0, Off)]);
+    assert!(rig.controller.refusal().is_none() && rig.controller.gate().phase() == Phase::Arming);
+    rig.tick();
+    let text = why(rig.controller.refusal().expect("a refusal after two seconds"));
+    assert!(text.contains("fresh finite states in a row, 10 needed"), "{text}");
+    assert_eq!(rig.controller.gate().phase(), Phase::Disarmed);
+    assert_eq!(rig.levels(1600).last(), Some(&(2509, Run)), "and the next request has its own time");
+}
+
 #[test]
 fn asking_twice_is_no_refusal() {
     let mut rig = Rig::new(&Parts::default(), &[], &[(3, Request::Arm), (50, Request::Arm)], Act(sway(0.1)));
@@ -200,25 +214,12 @@ fn operator_commands_reach_the_policy_and_bad_ones_do_not() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_before_anything_moves() {
-    let refused = |parts: &Parts| {
-        let controller = Controller::new(
-            &parts.manifest,
-            None,
-            &parts.robot(),
-            &DeviceInfo::default(),
-            Planner::inline(Box::new(Act(sway(0.1)))),
-            &parts.config,
-        );
-        controller.err().map(|error| error.to_string()).unwrap_or_default()
-    };
-    assert_eq!(refused(&Parts::default()), "");
-    let home = Parts { text: toml([0, 1, 2], "start = \"home\"\n"), ..Parts::default() };
-    assert!(refused(&home).starts_with("safety.start = home: measured"), "{}", refused(&home));
-    let mut chunks = Parts::default();
-    chunks.manifest.chunk.execute = 4;
-    assert!(refused(&chunks).starts_with("trigger = every:4: every:1"), "{}", refused(&chunks));
-    let mut applied = Parts::default();
-    applied.manifest.action.previous = Previous::Applied;
-    assert!(refused(&applied).starts_with("action.previous = applied: raw"), "{}", refused(&applied));
+fn a_trigger_that_does_not_fit_is_refused_before_anything_moves() {
+    let mut parts = Parts::default();
+    parts.manifest.chunk.execute = 4;
+    let planner = Planner::inline(Box::new(Act(sway(0.1))));
+    let (robot, device) = (parts.robot(), DeviceInfo::default());
+    let refused = Controller::new(&parts.manifest, None, &robot, &device, planner, &parts.config);
+    let text = refused.err().expect("refused").to_string();
+    assert!(text.starts_with("trigger = every:4: every:1"), "{text}");
 }

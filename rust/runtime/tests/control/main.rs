@@ -12,3 +12,5 @@ mod reasons;
 mod replay;
 mod run;
 mod sequences;
+mod start;
+mod switching;

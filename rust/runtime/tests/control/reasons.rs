@@ -1,7 +1,7 @@
 //! Every reason, provoked: what makes it, and the exact levels that follow.
 
 use cadenza_runtime::action::Seam;
-use cadenza_runtime::control::{Ask, PolicyError, PolicySource, Request};
+use cadenza_runtime::control::{Ask, PolicyError, PolicySource, Request, switcher};
 use cadenza_runtime::device::fault::{Injection, Trouble};
 use cadenza_runtime::device::{DeviceFault, Freshness};
 use cadenza_runtime::log::Log;
@@ -228,6 +228,26 @@ fn provoke(reason: Reason) -> (Levels, Seen) {
         Reason::ChunkRefused => (vec![], late(1, "uniform:0ms..35ms", Stay::default())),
         Reason::PrefixMismatch => {
             (vec![], late(3, "uniform:0ms..25ms", Stay { lies: true, ..Stay::default() }))
+        }
+        Reason::BundleSwitched => {
+            let parts = Parts::default();
+            let mut rig = Rig::new(&parts, &[], &[(AT, Request::Switch)], Stay::default());
+            let (mut switcher, port) = switcher();
+            rig.controller.switch_by(port);
+            assert!(switcher.offer(parts.successor(Stay::default())).is_ok());
+            (vec![], run(rig, 600))
+        }
+        // While the robot stops.
+        Reason::BundleRefused => {
+            let parts = Parts::default();
+            let mut rig =
+                Rig::new(&parts, &[], &[(AT, Request::Stop), (AT, Request::Switch)], Stay::default());
+            let (mut switcher, port) = switcher();
+            rig.controller.switch_by(port);
+            assert!(switcher.offer(parts.successor(Stay::default())).is_ok());
+            let mut seen = run(rig, 600);
+            seen.faults.retain(|(reason, _)| *reason != Reason::OperatorStop);
+            (stop(AT), seen)
         }
         // Four steps late with sequences asked for each three: the third answer stops.
         Reason::HorizonTooShort => (stop(ARMED + 6 * STEP + 40), late(3, "const:40ticks", Stay::default())),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cadenza_policy::{Bundle, write_bundle};
 use cadenza_runtime::config::RunConfig;
-use cadenza_runtime::control::{Inbox, Prepared, Report, Request, RunError, replay};
+use cadenza_runtime::control::{Inbox, Prepared, Report, Request, RunError, exploring, replay};
 use cadenza_runtime::device::null::NullDevice;
 use cadenza_runtime::device::{Device, DeviceError, DeviceFault, DeviceInfo, Freshness, Stop, TimeSource};
 use cadenza_runtime::log::{Log, Topic};
@@ -26,6 +26,11 @@ fn robot() -> Robot {
 /// A network of 16 numbers in and 6 out, moving the arm's targets by increments at 25 Hz; with `fence`, one that the
 /// arm's first moves break.
 fn bundle(fence: bool) -> Bundle {
+    bundle_of("mlp_tanh.onnx", fence, |_| {})
+}
+
+/// The same with another network, and with what `edit` changes in its manifest.
+fn bundle_of(network: &str, fence: bool, edit: impl FnOnce(&mut serde_json::Value)) -> Bundle {
     let names = ["shoulder_pan", "shoulder_lift", "elbow_flex", "forearm_roll", "wrist_flex", "wrist_roll"];
     let joint = |name: &&str| {
         json!({ "name": name, "default": 0.0, "kp": 60.0, "kd": 4.0, "position": null, "velocity_max": null,
@@ -49,7 +54,8 @@ fn bundle(fence: bool) -> Bundle {
         "in_graph": { "normalize": false, "squash": false, "action_scale": false, "action_offset": false },
         "weights": "f32", "provenance": { "cadenza": "0.1.0" }
     });
-    let onnx = std::fs::read(file("tests/golden/policy/mlp_tanh.onnx")).unwrap();
+    let onnx = std::fs::read(file("tests/golden/policy").join(network)).unwrap();
+    edit(&mut manifest);
     let mut entries = vec![("step.onnx".to_owned(), onnx)];
     if fence {
         manifest["monitors"] =
@@ -268,6 +274,42 @@ fn commands_are_checked_by_name_and_range() {
     assert!(matches!(run.command("z", f64::NAN), Err(RunError::CommandRange { .. })));
     let unknown = run.command("w", 0.0).unwrap_err().to_string();
     assert!(unknown.contains("x, y, z"), "{unknown}");
+}
+
+/// Symphony's own exploration: before the last tanh, at the share that the run asks for, off by default.
+#[test]
+fn noise_before_the_squash_is_what_the_run_asks_for_and_replays() {
+    let dir = tempfile::tempdir().unwrap();
+    let squashed = bundle_of("presquash.onnx", false, |m| {
+        m["functions"]["step"]["outputs"]["presquash"] = "presquash".into();
+        m["noise"] = json!({ "kind": "clipped_gaussian_pre_tanh", "std": 0.36787944, "clip": 2.718281828 });
+    });
+    let run = |bundle: &Bundle, noise: f64| {
+        let path = dir.path().join(format!("{noise}.mcap"));
+        let config = RunConfig { noise, record: Some(path.clone()), ..virtual_config() };
+        let (robot, time) = (robot(), config.time_source());
+        let device = Box::new(NullDevice::new(&robot, time.clone()).unwrap());
+        let report = Prepared::new(bundle, &robot, device, time, &config)?.run(Inbox::empty());
+        assert_eq!(report.ended, "finished");
+        let log = Log::open(&path).unwrap();
+        let first = log.chunks().next().unwrap().unwrap().value.values;
+        let policy = cadenza_policy::Policy::load(bundle, &Default::default()).unwrap();
+        let again = exploring(policy, bundle.manifest(), &config)?;
+        assert_eq!(replay(&log, Some(again)).unwrap().difference, None, "{noise}");
+        Ok::<_, RunError>(first)
+    };
+    let quiet = run(&squashed, 0.0).unwrap();
+    let (half, full) = (run(&squashed, 0.5).unwrap(), run(&squashed, 1.0).unwrap());
+    // Both begin with the same observation: u + N/2 and u + N.
+    for ((quiet, half), full) in quiet.iter().zip(&half).zip(&full) {
+        let (u, h, f) = (quiet.atanh(), half.atanh(), full.atanh());
+        assert!((2.0 * (h - u) - (f - u)).abs() < 1e-4 && (f - u).abs() > 1e-6, "{u} {h} {f}");
+    }
+    for (noise, words) in [(1.5, "noise = 1.5"), (f64::NAN, "noise = NaN")] {
+        assert!(run(&squashed, noise).unwrap_err().to_string().contains(words));
+    }
+    let none = run(&bundle(false), 0.5).unwrap_err().to_string();
+    assert!(none.contains("noise = 0.5") && none.contains("allows no noise"), "{none}");
 }
 
 /// Waits until `is` holds of the newest snapshot; the bound is for a stopped machine only.

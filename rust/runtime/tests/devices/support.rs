@@ -61,6 +61,8 @@ pub(crate) fn robot(n: usize) -> Robot {
             torque_mode: TorqueMode::Gain,
             estop_level: Level::Damp,
             softstop_damp: 1.0,
+            softstop_pose: Default::default(),
+            estop: Vec::new(),
         },
         frames: Vec::new(),
         joints: (0..n).map(joint).collect(),

@@ -8,10 +8,12 @@ use std::sync::atomic::AtomicI64;
 
 use cadenza_policy::manifest::Manifest;
 use cadenza_runtime::config::RunConfig;
-use cadenza_runtime::control::{Ask, Controller, Due, Inbox, Planner, PolicyError, PolicySource, Request};
+use cadenza_runtime::control::{
+    Ask, Controller, Due, Inbox, Planner, PolicyError, PolicySource, Request, Successor,
+};
 use cadenza_runtime::device::fault::{Faulty, Injection, Trouble};
 use cadenza_runtime::device::null::NullDevice;
-use cadenza_runtime::device::{Device, TimeSource};
+use cadenza_runtime::device::{Device, DeviceInfo, TimeSource};
 use cadenza_runtime::log::entry::TickEntry;
 use cadenza_runtime::log::header::MonitorHeader;
 use cadenza_runtime::log::{LogHeader, Recorder};
@@ -182,6 +184,14 @@ impl Parts {
         };
         let specification = self.specification.as_deref();
         Controller::new(&self.manifest, specification, &robot, device.info(), planner, &self.config).unwrap()
+    }
+
+    /// A bundle that may take over in a rig of these parts.
+    pub(crate) fn successor(&self, policy: impl PolicySource + 'static) -> Successor {
+        let (robot, device, planner) =
+            (self.robot(), DeviceInfo::default(), Planner::inline(Box::new(policy)));
+        let specification = self.specification.as_deref();
+        Successor::new(&self.manifest, specification, &robot, &device, planner, &self.config).unwrap()
     }
 
     /// The header that a log of this run needs for a replay.

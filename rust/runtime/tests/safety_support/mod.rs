@@ -67,6 +67,8 @@ pub(crate) fn robot(n: usize) -> Robot {
             torque_mode: TorqueMode::Gain,
             estop_level: Level::Damp,
             softstop_damp: 0.1,
+            softstop_pose: Default::default(),
+            estop: Vec::new(),
         },
         frames: Vec::new(),
         joints: (0..n).map(joint).collect(),

@@ -1,0 +1,240 @@
+//! Another bundle takes over while the loop runs: stand, walk, recover.
+//!
+//! It is loaded, proven, checked against the robot and warmed on the caller's thread. What the loop gets is a box that
+//! changes hands through a ring, and the bundle before goes back the same way, to be dropped by the caller: the control
+//! thread moves two pointers. It takes over at a policy step; until then, and if it is refused, the bundle before goes on.
+//! The limiter goes on as it was, and the newcomer's authority grows from the target of that tick.
+
+use cadenza_policy::manifest::Manifest;
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+
+use super::RunError;
+use super::planner::Planner;
+use super::skill::Skill;
+use super::stages::NO_JOINT;
+use super::tick::Controller;
+use crate::config::RunConfig;
+use crate::device::DeviceInfo;
+use crate::log::entry::{BundleEntry, Entry};
+use crate::log::record::Recorder;
+use crate::robot::Robot;
+use crate::safety::{Level, Phase, Reason};
+use crate::state::MAX_JOINTS;
+
+/// Bundles that may be under way at once.
+const UNDER_WAY: usize = 4;
+/// Bundles whose monitors' names the report can tell; with more, the last ones share a place.
+const WATCHED: usize = 64;
+
+/// A bundle that may take over. Made by [`Loader::load`](super::Loader::load).
+pub struct Successor {
+    /// Its own, or that of the bundle before once it has taken over.
+    pub(super) skill: Box<Skill>,
+    pub(super) bundle: BundleEntry,
+    monitors: Vec<String>,
+    outcome: Option<Result<u64, SwitchRefusal>>,
+}
+
+impl Successor {
+    /// What a manifest and any planner make. For planners that belong to no bundle.
+    ///
+    /// # Errors
+    /// As for [`Controller::new`].
+    pub fn new(
+        manifest: &Manifest,
+        specification: Option<&str>,
+        robot: &Robot,
+        device: &DeviceInfo,
+        planner: Planner,
+        config: &RunConfig,
+    ) -> Result<Self, RunError> {
+        let bundle = BundleEntry {
+            name: manifest.name.clone(),
+            sha256: String::new(),
+            manifest_json: manifest.to_json(),
+            spec_stl: specification.unwrap_or_default().into(),
+            late: planner.is_late(),
+        };
+        Ok(Self::of(Skill::new(manifest, specification, robot, &device.objects, planner, config)?, bundle))
+    }
+
+    pub(super) fn of(skill: Skill, bundle: BundleEntry) -> Self {
+        let monitors = skill.monitors.names().map(str::to_owned).collect();
+        Self { skill: Box::new(skill), bundle, monitors, outcome: None }
+    }
+}
+
+/// Why a bundle does not take over; the one before goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SwitchRefusal {
+    /// Its limits are other ones, and limits change at rest only.
+    #[error(
+        "its limits are other ones than those in use, and joint {joint} moves or stands outside them: limits change at rest"
+    )]
+    Limits {
+        /// Joint, robot order.
+        joint: u16,
+    },
+    /// The robot is stopping.
+    #[error("the robot is at level {}: reset first", level.name())]
+    Stopping {
+        /// Level.
+        level: Level,
+    },
+    /// Another one was offered before it took over.
+    #[error("another bundle was offered before this one took over")]
+    Replaced,
+}
+
+/// The caller's end: offers bundles and takes back those that are done.
+pub struct Switcher {
+    offers: Producer<Box<Successor>>,
+    done: Consumer<Box<Successor>>,
+    under_way: usize,
+}
+
+/// The loop's end.
+pub struct Port {
+    offers: Consumer<Box<Successor>>,
+    done: Producer<Box<Successor>>,
+}
+
+/// The two ends of the way for bundles.
+pub fn switcher() -> (Switcher, Port) {
+    let (offers, offered) = RingBuffer::new(UNDER_WAY);
+    let (returned, done) = RingBuffer::new(UNDER_WAY);
+    (Switcher { offers, done, under_way: 0 }, Port { offers: offered, done: returned })
+}
+
+impl Switcher {
+    /// Offers a bundle; a [`Request::Switch`](super::Request::Switch) makes the loop take it.
+    ///
+    /// # Errors
+    /// The bundle comes back when four are under way.
+    pub fn offer(&mut self, successor: Successor) -> Result<(), Box<Successor>> {
+        if self.under_way == UNDER_WAY {
+            return Err(Box::new(successor));
+        }
+        self.offers.push(Box::new(successor)).map_err(|PushError::Full(successor)| successor)?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    /// What became of the oldest bundle of which that is known: the tick at which it took over, or why it did not. What is
+    /// not needed any more is dropped here.
+    pub fn outcome(&mut self) -> Option<Result<u64, SwitchRefusal>> {
+        let done = self.done.pop().ok()?;
+        self.under_way -= 1;
+        done.outcome
+    }
+}
+
+/// What the loop knows of other bundles.
+pub(super) struct Succession {
+    port: Option<Port>,
+    waiting: Option<Box<Successor>>,
+    /// From which tick on monitors have which names.
+    watched: Vec<(u64, Vec<String>)>,
+}
+
+impl Succession {
+    pub(super) fn new(first: &Skill) -> Self {
+        let mut watched = Vec::with_capacity(WATCHED);
+        watched.push((0, first.monitors.names().map(str::to_owned).collect()));
+        Self { port: None, waiting: None, watched }
+    }
+
+    /// Names of the monitors at `tick`.
+    pub(super) fn watched_at(&self, tick: u64) -> &[String] {
+        self.watched.iter().rev().find(|(from, _)| *from <= tick).map_or(&[], |(_, names)| names)
+    }
+
+    fn give_back(&mut self, mut successor: Box<Successor>, outcome: Result<u64, SwitchRefusal>) {
+        successor.outcome = Some(outcome);
+        if let Some(port) = &mut self.port
+            && let Err(PushError::Full(successor)) = port.done.push(successor)
+        {
+            // No more are offered than there are places; memory is never freed on this thread.
+            std::mem::forget(successor);
+        }
+    }
+}
+
+impl Controller {
+    /// Bundles come through `port` from now on.
+    pub fn switch_by(&mut self, port: Port) {
+        self.succession.port = Some(port);
+    }
+
+    /// Takes the next bundle that was offered; it begins when it can.
+    pub(super) fn ask_to_switch(&mut self, log: &mut Recorder) {
+        let Some(Ok(next)) = self.succession.port.as_mut().map(|port| port.offers.pop()) else { return };
+        log.push(Entry::Bundle { tick: self.state.tick, bundle: &next.bundle });
+        if let Some(before) = self.succession.waiting.replace(next) {
+            self.refuse(before, SwitchRefusal::Replaced);
+        }
+    }
+
+    /// The bundle that waits takes over, if this is a tick for it.
+    pub(super) fn switch_when_asked(&mut self) {
+        let armed = self.gate.phase() == Phase::Armed;
+        let stopping = armed && self.gate.level() >= Level::SoftStop;
+        if armed && !stopping && !self.is_policy_tick() {
+            return;
+        }
+        let Some(mut next) = self.succession.waiting.take() else { return };
+        if stopping {
+            return self.refuse(next, SwitchRefusal::Stopping { level: self.gate.level() });
+        }
+        match self.take_over(&mut next, armed) {
+            Ok(()) => {
+                let (tick, names) = (self.state.tick, std::mem::take(&mut next.monitors));
+                let watched = &mut self.succession.watched;
+                if watched.len() < watched.capacity() {
+                    watched.push((tick, names));
+                } else if let Some(last) = watched.last_mut() {
+                    // What is replaced goes back with the bundle: nothing is freed here.
+                    next.monitors = std::mem::replace(&mut last.1, names);
+                }
+                self.succession.give_back(next, Ok(tick));
+                self.report(Reason::BundleSwitched, NO_JOINT, 0.0);
+            }
+            Err(refusal) => self.refuse(next, refusal),
+        }
+    }
+
+    fn refuse(&mut self, successor: Box<Successor>, refusal: SwitchRefusal) {
+        let joint = if let SwitchRefusal::Limits { joint } = refusal { joint } else { NO_JOINT };
+        self.succession.give_back(successor, Err(refusal));
+        self.report(Reason::BundleRefused, joint, 0.0);
+    }
+
+    /// Exchanges the bundles. Nothing has changed when it fails.
+    fn take_over(&mut self, next: &mut Successor, armed: bool) -> Result<(), SwitchRefusal> {
+        let (old, new) = (&mut self.skill, &mut next.skill);
+        if old.limits == new.limits {
+            std::mem::swap(&mut old.path.limiter, &mut new.path.limiter);
+        } else {
+            self.gate.adopt(&new.limits).map_err(|joint| SwitchRefusal::Limits { joint })?;
+            // At rest inside the new limits, as the gate has seen; while disarmed arming starts the limiter.
+            let _ = new.path.limiter.reset(&self.gate.sent().q);
+        }
+        let before = self.state.user;
+        for (slot, command) in new.commands.iter().enumerate() {
+            let kept = old.commands.iter().position(|c| c.name == command.name).map(|at| before[at]);
+            let [lo, hi] = command.range;
+            self.state.user[slot] = kept.map_or(command.default, |value| value.max(lo).min(hi));
+        }
+        std::mem::swap(old, new);
+        if armed {
+            self.gate.hand_over();
+            self.origin = self.state.tick;
+            self.anchor = self.target.q;
+            self.target.dq = [0.0; MAX_JOINTS];
+            self.skill.begin(self.state.epoch, &self.anchor);
+            self.skill.feedback.executed = self.command.q;
+            self.skill.sent_before = self.command.q;
+        }
+        Ok(())
+    }
+}
