@@ -103,6 +103,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
+        #[cfg_attr(miri, ignore = "random matrices take hours under Miri")]
         fn the_error_of_a_product_is_bounded((k, n, w, x) in matrix()) {
             let exact: Vec<f64> = w.iter().map(|&w| w.into()).collect();
             let q = Quantized::new(&exact, n);
@@ -126,6 +127,7 @@ mod tests {
         }
 
         #[test]
+        #[cfg_attr(miri, ignore = "random matrices take hours under Miri")]
         fn quantising_again_changes_nothing((_, n, w, _) in matrix()) {
             let once = Quantized::new(&w.iter().map(|&w| w.into()).collect::<Vec<_>>(), n);
             let twice = Quantized::new(&once.values(), n);

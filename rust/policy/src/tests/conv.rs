@@ -228,6 +228,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "random networks take hours under Miri")]
     fn networks_of_convolutions_agree_with_the_reference(
         samples in 1usize..3,
         channels in 1usize..20,
@@ -245,6 +246,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large or many files take minutes under Miri")]
 fn flipped_convolutions_never_panic() {
     let file = Model::new(18, &[1, 2, 5])
         .floats("w", &[2, 2, 3], &[0.5; 12])

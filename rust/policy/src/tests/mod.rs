@@ -4,8 +4,6 @@ mod conv;
 mod fusions;
 mod hostile;
 mod operators;
-// Hundreds of random networks take hours under Miri; the other tests reach the same code.
-#[cfg(not(miri))]
 mod properties;
 mod recurrent;
 mod refusals;

@@ -124,6 +124,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "random networks take hours under Miri")]
     fn fused_unfused_and_reference_agree(
         rows in 1usize..4,
         width in 1usize..48,
@@ -140,6 +141,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "random networks take hours under Miri")]
     fn live_buffers_never_overlap(
         width in 1usize..64,
         layers in prop::collection::vec((0..KINDS, 1usize..200, any::<u64>()), 1..16),

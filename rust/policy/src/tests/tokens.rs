@@ -45,6 +45,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "random networks take hours under Miri")]
     fn linear_layers_over_rows(
         rows in 1usize..20,
         k in 1usize..70,
@@ -62,6 +63,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "random networks take hours under Miri")]
     fn products_of_two_computed_tensors_broadcast(
         batch in 0usize..5,
         rows in 1i64..15,
@@ -79,6 +81,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "random networks take hours under Miri")]
     fn attention_as_written_is_fused(
         batch in 1i64..3,
         heads in 1i64..4,
@@ -118,6 +121,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "random networks take hours under Miri")]
     fn the_operator_attention_equals_its_definition(
         batch in 1i64..3,
         groups in 1i64..4,
