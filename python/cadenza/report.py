@@ -445,8 +445,9 @@ def plot(log: RunLog, joints: Sequence[str] | None = None) -> Figure:
 
 
 def plot_latency(measurement: str | Path, stages: Sequence[str] | None = None) -> Figure:
-    """How often a stage takes longer than a time, from the JSON of `cadenza bench latency`: a matplotlib figure
-    (extra `viz`), both axes logarithmic.
+    """How often a stage takes longer than a time, from the JSON of `cadenza bench latency`.
+
+    Both axes are logarithmic. Returns a matplotlib figure (extra `viz`).
 
     Args:
         measurement: the file.
