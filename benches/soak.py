@@ -3,8 +3,9 @@
     python benches/soak.py [--quick] [--json FILE]
 
 arm6 on MuJoCo at 1 kHz of control and physics, the reach policy (untrained) on a thread of its own, both STL
-properties, everything recorded. In real time, on a machine as it is: the figures say what it can do. Not run
-by `benches/run.py` unless it is named there.
+properties, everything recorded. In real time, on a machine as it is: the figures say what it can do. The
+answer to a question of one step comes a tick or two after the step has begun, and the last action is held
+until then: ticks without an action are that delay. Not run by `benches/run.py` unless it is named there.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Views of a running loop: messages, the viewer's own data, Foxglove's stream, the verb's options."""
 
+import contextlib
 import dataclasses
 import json
 import socket
@@ -164,6 +165,33 @@ def test_what_cannot_be_shown_is_refused_in_a_sentence(reach_bundle, capsys, mon
     ):
         assert main([*words, *more]) == 2
         assert told in capsys.readouterr().err, more
+
+
+def test_the_verb_runs_shows_and_says_how_it_went(reach_bundle, tmp_path, capfd, monkeypatch):
+    shown = []
+
+    class Window(contextlib.AbstractContextManager):
+        def __init__(self, robot):
+            self.mirror = live.PoseMirror(robot)
+
+        def __exit__(self, *_):
+            shown.append("closed")
+
+        def show(self, snapshot):
+            self.mirror.feed(snapshot)
+            shown.append(snapshot.tick)
+            return True
+
+    monkeypatch.setattr(verb, "Viewer", Window)
+    words = ["run", str(reach_bundle), "--robot", "arm6", "--seconds", "0.5", "--set", "goal_y=0.1"]
+    log = tmp_path / "run.mcap"
+    assert main([*words, "--viewer", "--record", str(log)]) == 0
+    out = capfd.readouterr().out
+    assert "whole tick" in out and "finished" in out
+    assert shown[-1] == "closed" and shown[-2] > 0 and log.stat().st_size > 10_000
+    # help is the runtime's, and it knows the views
+    assert main(["run", "--viewer", "--help"]) == 0
+    assert "--live" in capfd.readouterr().out
 
 
 CLIENT = """

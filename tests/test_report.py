@@ -1,6 +1,7 @@
 """Figures of a run from its log: golden values by hand, a recorded run, missing channels."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -136,3 +137,24 @@ def test_a_file_that_is_no_log(tmp_path):
     (tmp_path / "no.mcap").write_text("no")
     with pytest.raises(_native.LogError, match=r"no\.mcap"):
         report.load(tmp_path / "no.mcap")
+
+
+def test_a_latency_plot_falls_from_one_to_one_tick(tmp_path):
+    path = tmp_path / "a.json"
+    rows = [
+        {"name": "whole tick", "buckets": [[1000, 7], [2000, 2], [4000, 1]]},
+        {"name": "infer", "buckets": []},
+        {"name": "gate", "buckets": [[10, 1]]},
+    ]
+    path.write_text(json.dumps({"schema": 1, "stages": rows}))
+    figure = report.plot_latency(path)
+    (line,) = figure.axes[0].get_lines()
+    assert line.get_label() == "whole tick"
+    np.testing.assert_allclose(line.get_xydata(), [[1.0, 1.0], [2.0, 0.3], [4.0, 0.1]])
+    figure.savefig(tmp_path / "a.png")
+    assert len(report.plot_latency(path, ["gate"]).axes[0].get_lines()) == 1
+    with pytest.raises(ValueError, match="no stage 'brake'; there are whole tick"):
+        report.plot_latency(path, ["brake"])
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=r"a\.json: not the JSON"):
+        report.plot_latency(path)

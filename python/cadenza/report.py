@@ -35,6 +35,7 @@ __all__ = [
     "jerk",
     "load",
     "plot",
+    "plot_latency",
     "reversals",
     "smoothness",
     "squared_change",
@@ -413,14 +414,9 @@ def plot(log: RunLog, joints: Sequence[str] | None = None) -> Figure:
     names = log.joints if joints is None else tuple(joints)
     if unknown := [name for name in names if name not in log.joints]:
         raise KeyError(f"no joint '{unknown[0]}'; the robot has {', '.join(log.joints)}")
-    try:
-        from matplotlib.figure import Figure as Canvas
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "plot needs matplotlib: pip install 'cadenza[viz]'", name="matplotlib"
-        ) from None
+    canvas = _canvas()
     count = len(names) + bool(log.monitors)
-    figure = Canvas(figsize=(9.0, 1.8 * max(count, 1)), layout="constrained")
+    figure = canvas(figsize=(9.0, 1.8 * max(count, 1)), layout="constrained")
     axes = figure.subplots(max(count, 1), 1, sharex=True, squeeze=False)[:, 0]
     start = int(log.tick[0]) if len(log.tick) else 0
     measured, sent = ((np.asarray(t, float) - start) * log.dt for t in (log.tick, log.command_tick))
@@ -446,3 +442,46 @@ def plot(log: RunLog, joints: Sequence[str] | None = None) -> Figure:
         axes[0].legend(loc="upper right")
     axes[-1].set_xlabel("time, s")
     return figure
+
+
+def plot_latency(measurement: str | Path, stages: Sequence[str] | None = None) -> Figure:
+    """How often a stage takes longer than a time, from the JSON of `cadenza bench latency`.
+
+    Both axes are logarithmic. Returns a matplotlib figure (extra `viz`).
+
+    Args:
+        measurement: the file.
+        stages: rows to show; bare wake, wake lateness, infer, whole tick and sensor->command when `None`.
+
+    Raises:
+        ValueError: not such a file, or a row that it does not have.
+        ModuleNotFoundError: without matplotlib; the text says how to get it.
+    """
+    try:
+        rows = {row["name"]: row for row in json.loads(Path(measurement).read_text())["stages"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{measurement}: not the JSON of bench latency: {error!r}") from None
+    usual = ("bare wake", "wake lateness", "infer", "whole tick", "sensor->command")
+    names = [name for name in usual if name in rows] if stages is None else list(stages)
+    if unknown := [name for name in names if name not in rows]:
+        raise ValueError(f"{measurement}: no stage '{unknown[0]}'; there are {', '.join(rows)}")
+    figure = _canvas()(figsize=(9.0, 4.0), layout="constrained")
+    axis = figure.subplots()
+    for name in names:
+        edges, counts = np.asarray(rows[name]["buckets"], float).reshape(-1, 2).T
+        if len(edges):
+            above = 1.0 - np.concatenate([[0.0], np.cumsum(counts)[:-1]]) / counts.sum()
+            axis.step(edges / 1e3, above, where="post", label=name)
+    axis.set(xscale="log", yscale="log", xlabel="µs", ylabel="share of ticks above")
+    axis.legend()
+    return figure
+
+
+def _canvas() -> type[Figure]:
+    """matplotlib's figure, without its windows."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        message = "plots need matplotlib: pip install 'cadenza[viz]'"
+        raise ModuleNotFoundError(message, name="matplotlib") from None
+    return Figure

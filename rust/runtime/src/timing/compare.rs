@@ -97,11 +97,12 @@ impl Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, " {:16}{:>28}{:>28}", "after/before", "p50 [95 %]", "p99 [95 %]")?;
+        let width = self.stages.iter().map(|stage| stage.name.len()).fold(16, usize::max);
+        writeln!(f, " {:width$}{:>28}{:>28}", "after/before", "p50 [95 %]", "p99 [95 %]")?;
         for stage in &self.stages {
             let words = |r: &Ratio| format!("{:.3} [{:.3}, {:.3}]", r.value, r.lo, r.hi);
             let mark = if stage.worse { "  worse" } else { "" };
-            writeln!(f, " {:16}{:>28}{:>28}{mark}", stage.name, words(&stage.p50), words(&stage.p99))?;
+            writeln!(f, " {:width$}{:>28}{:>28}{mark}", stage.name, words(&stage.p50), words(&stage.p99))?;
         }
         for warning in &self.warnings {
             writeln!(f, " warning: {warning}")?;

@@ -149,7 +149,15 @@ mod tests {
         let (p50, p99) = made.cold_ratio().expect("both ran");
         assert!((p50 - 3.0).abs() < 0.01 && (p99 - 3.0).abs() < 0.01, "{p50} {p99}");
         assert!((made.wake_ratio().expect("both").0 - 2.0).abs() < 0.01);
-        assert!(made.table().contains("cold: missed 0 of 100 ticks"));
+        let table = made.table();
+        assert!(table.contains("cold: missed 0 of 100 ticks"));
+        // All figures end in one column, however long a name is.
+        let ends: Vec<usize> = table
+            .lines()
+            .filter(|line| line.contains("whole tick") || line.contains("wake late"))
+            .map(str::len)
+            .collect();
+        assert!(ends.len() == 5 && ends[..4].iter().all(|&end| end == ends[0]), "{table}");
         let text = serde_json::to_string(&made).expect("plain data");
         assert_eq!(serde_json::from_str::<Measurement>(&text).expect("own form"), made);
         let json: serde_json::Value = serde_json::from_str(&text).expect("json");

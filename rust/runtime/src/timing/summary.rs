@@ -206,11 +206,13 @@ impl StatsSummary {
         let mut text = self.header();
         // On the virtual clock every time is 0 and says nothing.
         let rows = || self.stages.iter().filter(|row| row.max > 0);
+        let width = rows().map(|row| row.name.len()).fold(16, usize::max);
         if rows().next().is_some() {
-            let _ = writeln!(text, " {:16}{:>10}{:>10}{:>10}{:>10}   us", "", "p50", "p99", "p99.9", "max");
+            let _ =
+                writeln!(text, " {:width$}{:>10}{:>10}{:>10}{:>10}   us", "", "p50", "p99", "p99.9", "max");
         }
         for row in rows() {
-            let _ = write!(text, " {:16}", row.name);
+            let _ = write!(text, " {:width$}", row.name);
             for ns in [row.p50, row.p99, row.p99_9, row.max] {
                 let _ = write!(text, "{:>10.1}", ns as f64 / 1e3);
             }
