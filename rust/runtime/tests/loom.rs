@@ -5,7 +5,7 @@ use loom::thread;
 
 /// Stands in for `control/sync.rs`.
 mod sync {
-    pub(super) use loom::cell::UnsafeCell as Slot;
+    pub(super) use loom::cell::UnsafeCell;
     pub(super) use loom::sync::Arc;
     pub(super) use loom::sync::atomic::{AtomicU8, Ordering};
 }

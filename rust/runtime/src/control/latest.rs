@@ -5,13 +5,13 @@
 //! reading are one atomic swap each, so neither side ever waits, and no side ever touches a slot that the other owns:
 //! a torn value cannot be read. Values that the reader was too slow for are lost, the newest never is.
 
-use super::sync::{Arc, AtomicU8, Ordering, Slot};
+use super::sync::{Arc, AtomicU8, Ordering, UnsafeCell};
 
 const INDEX: u8 = 0b011;
 const FRESH: u8 = 0b100;
 
 struct Shared<T> {
-    slots: [Slot<T>; 3],
+    slots: [UnsafeCell<T>; 3],
     /// Index of the slot that nobody owns, and [`FRESH`].
     back: AtomicU8,
 }
@@ -35,7 +35,7 @@ pub struct Reader<T> {
 
 /// The two ends of a latest-value buffer. The only place that allocates.
 pub fn latest<T: Clone>(initial: T) -> (Writer<T>, Reader<T>) {
-    let slots = [initial.clone(), initial.clone(), initial].map(Slot::new);
+    let slots = [initial.clone(), initial.clone(), initial].map(UnsafeCell::new);
     let shared = Arc::new(Shared { slots, back: AtomicU8::new(1) });
     (Writer { shared: shared.clone(), own: 0 }, Reader { shared, own: 2 })
 }

@@ -43,7 +43,7 @@ pub fn replay(log: &Log, policy: Option<Box<dyn PolicySource>>) -> Result<Replay
     let robot = Robot::parse(&header.robot_toml, Path::new("robot.toml of the log"))?;
     let manifest = Manifest::from_json(header.manifest_json.as_bytes())?;
     let specification = (!header.spec_stl.is_empty()).then_some(header.spec_stl.as_str());
-    if let (Some(_), Some(tick)) = (&policy, switched(log)?) {
+    if let (Some(_), Some(tick)) = (&policy, log.switched()?) {
         return Err(RunError::Switched { tick });
     }
     let planner = match policy {
@@ -99,12 +99,6 @@ pub fn replay_on(
         controller.tick(due, &mut device, &clock, &mut inbox, &mut Recorder::off());
     }
     Ok(ReplayReport { compared: device.compared(), difference: device.difference() })
-}
-
-/// The tick at which another bundle took over first, if one did.
-fn switched(log: &Log) -> Result<Option<u64>, RunError> {
-    let events = values(log.events())?;
-    Ok(events.iter().find(|e| e.reason == Reason::BundleSwitched).map(|e| e.tick))
 }
 
 /// The bundles that were offered, with the ticks at which they were asked for; what they answered comes from the log.

@@ -1,15 +1,14 @@
 //! What the hand-offs stand on, in one place so that a model checker can stand in for it (`tests/loom.rs`).
 
-use std::cell::UnsafeCell;
 pub(super) use std::sync::Arc;
 pub(super) use std::sync::atomic::{AtomicU8, Ordering};
 
-/// A place that is reached through raw pointers only; who may reach it is the business of its owner.
-pub(super) struct Slot<T>(UnsafeCell<T>);
+/// The standard one, with loom's way in: through raw pointers, for as long as a closure runs.
+pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
-impl<T> Slot<T> {
+impl<T> UnsafeCell<T> {
     pub(super) fn new(value: T) -> Self {
-        Self(UnsafeCell::new(value))
+        Self(std::cell::UnsafeCell::new(value))
     }
 
     pub(super) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {

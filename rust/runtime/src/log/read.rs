@@ -14,7 +14,7 @@ use super::decode::Decode;
 use super::entry::{BundleEntry, Request, TickEntry, VerdictEntry};
 use super::header::{DROPS, LogHeader, RUN, STATS};
 use super::schema::Topic;
-use crate::safety::Fault;
+use crate::safety::{Fault, Reason};
 use crate::state::{Command, State};
 use crate::timing::summary::StatsSummary;
 
@@ -283,6 +283,17 @@ impl Log {
     /// `/bundle`
     pub fn bundles(&self) -> Messages<'_, BundleRecord> {
         self.messages(Topic::Bundle)
+    }
+
+    /// The tick at which another bundle took over first, if one did. From there on monitors have that bundle's numbers.
+    pub fn switched(&self) -> Result<Option<u64>, LogError> {
+        for event in self.events() {
+            let event = event?.value;
+            if event.reason == Reason::BundleSwitched {
+                return Ok(Some(event.tick));
+            }
+        }
+        Ok(None)
     }
 
     /// Runs of dropped messages in the middle of a topic, with the ticks around them. A replay must not guess these.

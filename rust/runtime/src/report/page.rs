@@ -117,6 +117,7 @@ fn levels(page: &mut String, log: &Log, run: &Run) -> Result<(), LogError> {
         *page += "<p class=\"soft\">No events.</p>\n";
         return Ok(());
     }
+    let switched = log.switched()?;
     *page += "<div class=\"card\"><table>\n<tr><th>time, s</th><th>tick</th><th class=\"text\">reason</th>\
               <th class=\"text\">where</th><th>seen</th><th>allowed</th><th class=\"text\">asks for</th></tr>\n";
     for (t, fault) in run.events.iter().take(EVENTS) {
@@ -126,7 +127,7 @@ fn levels(page: &mut String, log: &Log, run: &Run) -> Result<(), LogError> {
              <td class=\"text\">{}</td></tr>",
             fault.tick,
             fault.reason.name(),
-            escape(&place(log, fault)),
+            escape(&place(log, fault, switched)),
             value(fault.value),
             value(fault.limit),
             level_name(fault.level)
@@ -141,11 +142,13 @@ fn levels(page: &mut String, log: &Log, run: &Run) -> Result<(), LogError> {
 }
 
 /// Name of the joint or monitor that a fault is about.
-fn place(log: &Log, fault: &Fault) -> String {
+fn place(log: &Log, fault: &Fault, switched: Option<u64>) -> String {
     let header = log.header();
     let index = usize::from(fault.joint);
     let name = if fault.reason == Reason::Monitor {
-        header.monitors.get(index).map(|monitor| &monitor.name)
+        // Another bundle's monitors have numbers only.
+        let named = switched.is_none_or(|tick| fault.tick < tick);
+        header.monitors.get(index).filter(|_| named).map(|monitor| &monitor.name)
     } else {
         header.joints.get(index).map(|joint| &joint.name)
     };

@@ -167,8 +167,13 @@ fn monitors(
     thin: impl Fn() -> Thin,
 ) -> Result<Vec<MonitorCurves>, LogError> {
     let mut thins = vec![([thin(), thin(), thin()], None::<f64>); log.header().monitors.len()];
+    // Another bundle brings monitors of its own, which the header does not know.
+    let until = log.switched()?.unwrap_or(u64::MAX);
     for verdict in log.verdicts() {
         let verdict = verdict?;
+        if verdict.value.tick >= until {
+            break;
+        }
         let (t, v) = (at(verdict.log_ns), verdict.value);
         // A monitor that the header does not name has no chart.
         let Some(([closed, lo, hi], worst)) = thins.get_mut(usize::from(v.monitor)) else { continue };
