@@ -45,7 +45,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The grammar and the semantics of every operator are in the project's documentation. Windows are written in
+//! More examples, each a program of a screen: checking a log, a training loss, a live monitor, a plan from a formula
+//! (`cargo run -p cadenza-stl --example 03_live_monitor`; the others are `01_log_check`, `02_training_loss` and
+//! `04_decomposition`). The grammar and the semantics of every operator are in the project's documentation. Windows are written in
 //! steps (`G[0,10]`) or in time (`G[0,200ms]`, which needs `dt`); `U` does not require its left side at the
 //! deciding instant, `Ui` does; `X` is strong; windows are cut at the end of the trace.
 

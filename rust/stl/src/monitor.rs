@@ -206,6 +206,7 @@ impl<S: Scalar> Monitor<S> {
     /// # Errors
     /// A sample of the wrong length, or a finished monitor; the monitor is then unchanged. A NaN or a value outside
     /// its range is no error: it makes the verdicts that read it faults.
+    #[inline] // So that a caller pays for the parts of the verdict that it reads.
     pub fn update(&mut self, sample: &[S]) -> Result<Verdict<S>, SampleError> {
         if self.finished {
             return Err(SampleError::Finished);
@@ -213,21 +214,31 @@ impl<S: Scalar> Monitor<S> {
         if sample.len() != self.ranges.len() {
             return Err(SampleError::Width { expected: self.ranges.len(), got: sample.len() });
         }
+        let n = self.steps;
+        let mut closed = self.take(sample).map(|(t, value)| Closed::new(t, value));
+        let mut pending = None;
+        if self.sweep.is_some() {
+            pending = self.oldest_pending();
+            if self.layout.late
+                && let Some(i) = pending
+                && i.lo == i.hi
+            {
+                self.settled = true;
+                closed = Some(Closed::new(0, i.lo));
+            }
+            pending = pending.filter(|_| !(self.at == At::Start && self.settled));
+        }
+        Ok(Verdict { epoch: self.epoch, step: n, closed, pending })
+    }
+
+    /// Takes a sample of the right length; the instant that it closes, and its value.
+    #[inline(never)]
+    fn take(&mut self, sample: &[S]) -> Option<(u64, S)> {
         self.evaluate(sample);
         let n = self.steps;
         self.steps += 1;
         self.advance(n, n + 1);
-        let mut closed = self.closing(n, n + 1);
-        let pending = if self.sweep.is_some() { self.oldest_pending() } else { None };
-        if self.layout.late
-            && let Some(i) = pending
-            && i.lo == i.hi
-        {
-            self.settled = true;
-            closed = Some(Closed::new(0, i.lo));
-        }
-        let pending = pending.filter(|_| !(self.at == At::Start && self.settled));
-        Ok(Verdict { epoch: self.epoch, step: n, closed, pending })
+        self.closing(n, n + 1)
     }
 
     /// Ends the trace: hands every pending instant to `sink`, oldest first, with windows cut at the last sample.
@@ -240,8 +251,8 @@ impl<S: Scalar> Monitor<S> {
         let end = self.steps;
         for n in end..end + self.layout.longest_delay {
             self.advance(n, end);
-            if let Some(closed) = self.closing(n, end) {
-                sink(closed);
+            if let Some((t, value)) = self.closing(n, end) {
+                sink(Closed::new(t, value));
             }
         }
         if self.layout.late && end > 0 && !self.settled {
@@ -386,8 +397,9 @@ impl<S: Scalar> Monitor<S> {
         }
     }
 
-    /// The instant that step `n` closed.
-    fn closing(&mut self, n: u64, end: u64) -> Option<Closed<S>> {
+    /// The instant that step `n` closed, and its value.
+    #[inline]
+    fn closing(&mut self, n: u64, end: u64) -> Option<(u64, S)> {
         let root = &self.cells[self.formula.0.plan.root()];
         if root.late || n < root.delay {
             return None;
@@ -397,7 +409,7 @@ impl<S: Scalar> Monitor<S> {
             return None;
         }
         self.settled = true;
-        root.ring.newest().map(|value| Closed::new(t, value))
+        root.ring.newest().map(|value| (t, value))
     }
 
     /// First pending instant and the one after the last.
