@@ -6,6 +6,7 @@
 //!    └─► run ───┴─► control thread: sleep · tick · repeat ─► Report
 //! ```
 
+mod asking;
 mod error;
 mod estop;
 mod explore;

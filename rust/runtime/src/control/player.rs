@@ -6,12 +6,12 @@
 use cadenza_policy::manifest::{ChunkMode, Manifest};
 use cadenza_policy::{Bundle, Options, Policy};
 
+use super::asking::Asking;
 use super::error::RunError;
 use super::planner::Planner;
 use super::policy::{Ask, PolicyError, PolicySource};
-use super::skill::trigger;
 use crate::action::{Chunk, Flow, Refusal, Sequence};
-use crate::config::{RunConfig, Trigger};
+use crate::config::RunConfig;
 use crate::state::MAX_JOINTS;
 
 /// What has happened since the last reset.
@@ -33,21 +33,13 @@ pub struct PlayerCounts {
 pub struct Player {
     planner: Planner,
     sequence: Sequence,
-    trigger: Trigger,
-    lazy: bool,
+    asking: Asking,
     observation: usize,
-    past: usize,
-    actions: usize,
-    /// Newest accepted answer, past rows included, and the step of its question.
-    raw: Vec<f32>,
-    raw_step: Option<u64>,
     start: Vec<f32>,
     previous: Vec<f32>,
-    committed: Vec<f32>,
     rows: Vec<f64>,
     epoch: u32,
     step: u64,
-    since_begun: u64,
     counts: PlayerCounts,
 }
 
@@ -88,21 +80,14 @@ impl Player {
         };
         let mut player = Self {
             planner,
-            trigger: trigger(manifest, config)?,
-            lazy: manifest.chunk.mode == ChunkMode::Lazy,
+            asking: Asking::new(manifest, config, past, answer)?,
             observation: manifest.observation.size,
-            past,
-            actions,
-            raw: vec![0.0; answer],
-            raw_step: None,
             previous: start.clone(),
             start,
-            committed: Vec::with_capacity(answer),
             rows: vec![0.0; sequence.horizon() * actions],
             sequence,
             epoch: 0,
             step: 0,
-            since_begun: 0,
             counts: PlayerCounts::default(),
         };
         player.reset();
@@ -119,7 +104,8 @@ impl Player {
         }
         self.sequence.reset(self.epoch, &held);
         self.previous.copy_from_slice(&self.start);
-        (self.raw_step, self.step, self.since_begun) = (None, 0, 0);
+        self.asking.reset();
+        self.step = 0;
         self.counts = PlayerCounts::default();
     }
 
@@ -130,7 +116,7 @@ impl Player {
 
     /// Numbers in an action.
     pub fn action_len(&self) -> usize {
-        self.actions
+        self.asking.actions()
     }
 
     /// What has happened since the last reset.
@@ -145,7 +131,7 @@ impl Player {
     /// [`PolicyError`]: a length that does not fit, an observation or an action that is not finite. A simulation has
     /// nothing to protect: it stops there instead of holding.
     pub fn step(&mut self, obs: &[f32], out: &mut [f64]) -> Result<Flow, PolicyError> {
-        for (got, want) in [(obs.len(), self.observation), (out.len(), self.actions)] {
+        for (got, want) in [(obs.len(), self.observation), (out.len(), self.asking.actions())] {
             if got != want {
                 return Err(PolicyError::WrongLength { got, want });
             }
@@ -155,51 +141,32 @@ impl Player {
         self.listen(step)?;
         self.step += 1;
         let target = self.sequence.target(step);
-        out.copy_from_slice(&target.q[..self.actions]);
+        out.copy_from_slice(&target.q[..self.asking.actions()]);
         Ok(target.flow)
     }
 
     fn ask(&mut self, obs: &[f32], step: u64) {
-        if let Some(row) = self.raw_step.and_then(|first| step.checked_sub(1)?.checked_sub(first)) {
-            let from = (self.past + row as usize) * self.actions;
-            if let Some(row) = self.raw.get(from..from + self.actions) {
-                self.previous.copy_from_slice(row);
-            }
+        if let Some(row) = self.asking.played_before(step) {
+            self.previous.copy_from_slice(row);
         }
-        let begin = match self.trigger {
-            Trigger::Every(n) => self.since_begun.is_multiple_of(n),
-            Trigger::Remaining(n) => self.raw_step.is_none() || self.sequence.remaining(step) <= n,
-        };
-        self.since_begun = if begin { 1 } else { self.since_begun + 1 };
-        if !begin && !self.lazy {
-            return;
-        }
-        self.commit(step);
-        let ask = Ask { tick: step, begin, obs, previous: &self.previous, committed: &self.committed };
+        let Some(begin) = self.asking.due(|| self.sequence.remaining(step)) else { return };
+        self.asking.commit(step, &self.planner);
+        let committed = self.asking.committed();
+        let ask = Ask { tick: step, begin, obs, previous: &self.previous, committed };
         self.counts.asked += u64::from(self.planner.ask(&ask, self.epoch, step));
-    }
-
-    /// The actions that will be played before an answer to a question of `step` can come.
-    fn commit(&mut self, step: u64) {
-        self.committed.clear();
-        let Some(first) = self.raw_step.filter(|_| self.planner.is_late()) else { return };
-        let rows = self.raw.len() / self.actions;
-        for step in step..step.saturating_add(self.planner.forecast()).min(step + rows as u64) {
-            let row = (self.past + step.saturating_sub(first) as usize).min(rows - 1);
-            self.committed.extend_from_slice(&self.raw[row * self.actions..(row + 1) * self.actions]);
-        }
     }
 
     fn listen(&mut self, now: u64) -> Result<(), PolicyError> {
         while let Some(answer) = self.planner.take(now) {
             answer.outcome?;
-            if answer.values.len() != self.raw.len() {
-                return Err(PolicyError::WrongLength { got: answer.values.len(), want: self.raw.len() });
+            let want = self.asking.answer_len();
+            if answer.values.len() != want {
+                return Err(PolicyError::WrongLength { got: answer.values.len(), want });
             }
             if let Some(index) = answer.values.iter().position(|x| !x.is_finite()) {
                 return Err(PolicyError::NotFinite { what: "action", index });
             }
-            let (step, future) = (answer.step, &answer.values[self.past * self.actions..]);
+            let (step, future) = (answer.step, self.asking.future(&answer.values));
             for (row, &value) in self.rows.iter_mut().zip(future) {
                 *row = value.into();
             }
@@ -216,8 +183,7 @@ impl Player {
                 Ok(accepted) => {
                     self.counts.accepted += 1;
                     self.counts.expired_actions += accepted.expired as u64;
-                    self.raw.copy_from_slice(&answer.values);
-                    self.raw_step = Some(step);
+                    self.asking.answered(step, &answer.values);
                 }
                 Err(Refusal::Expired { .. }) => self.counts.expired += 1,
                 Err(_) => self.counts.refused += 1,

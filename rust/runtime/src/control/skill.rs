@@ -2,13 +2,14 @@
 //!
 //! Another bundle takes its place as a whole (see [`switch`](super::switch)); gate, device, operator and log stay.
 
-use cadenza_policy::manifest::{ChunkMode, CommandSlot, Manifest, Noise, Previous};
+use cadenza_policy::manifest::{CommandSlot, Manifest, Noise, Previous};
 
 use super::RunError;
+use super::asking::Asking;
 use super::planner::Planner;
 use super::policy::Ask;
 use crate::action::ActionPath;
-use crate::config::{RunConfig, Trigger};
+use crate::config::RunConfig;
 use crate::kinematics::Kinematics;
 use crate::observe::{Feedback, Observer};
 use crate::robot::{Gain, Limits, Robot, Start, check_bundle, effective_gains, effective_limits};
@@ -41,23 +42,9 @@ pub(super) struct Skill {
     pub(super) applied: bool,
     pub(super) sent_before: Joints,
     pub(super) obs: Vec<f32>,
-    /// The newest accepted answer: rows × actions, graph units, and the policy step of its first future row.
-    pub(super) raw: Vec<f32>,
-    pub(super) raw_step: Option<u64>,
-    /// Its rows before the future ones.
-    pub(super) past: usize,
-    /// Actions that are handed back to the policy.
-    pub(super) committed: Vec<f32>,
-    /// When the policy is asked.
-    pub(super) trigger: Trigger,
-    /// Whether it is asked between two beginnings as well, because it decodes step by step.
-    pub(super) lazy: bool,
-    /// Policy steps since the last beginning.
-    pub(super) since_begun: u64,
+    pub(super) asking: Asking,
     /// Answers in a row whose delay the sequences cannot cover.
     pub(super) too_short: u32,
-    /// Numbers in one row of an action.
-    pub(super) actions: usize,
 }
 
 impl Skill {
@@ -74,7 +61,6 @@ impl Skill {
         config: &RunConfig,
     ) -> Result<Self, RunError> {
         check_bundle(robot, manifest)?;
-        let trigger = trigger(manifest, config)?;
         let (limits, _) = effective_limits(robot, manifest)?;
         reachable(robot, &limits)?;
         let (gains, _) = effective_gains(robot, manifest)?;
@@ -85,6 +71,8 @@ impl Skill {
         let noise = if own { 0.0 } else { config.noise };
         let mut path = ActionPath::new(manifest, robot, &RunConfig { noise, ..config.clone() })?;
         let (actions, answer) = (manifest.action.joints.len(), path.decoder.input_len());
+        let past = answer / actions - path.decoder.rows();
+        let asking = Asking::new(manifest, config, past, answer)?;
         planner.allocate(observer.size(), actions, answer);
         if planner.is_late() {
             path.sequence.wait_for_the_first((FIRST_ANSWER * robot.control_hz).ceil() as u64);
@@ -114,15 +102,8 @@ impl Skill {
             applied: manifest.action.previous == Previous::Applied,
             sent_before: zero,
             obs: vec![0.0; observer.size()],
-            raw: vec![0.0; answer],
-            raw_step: None,
-            past: answer / actions - path.decoder.rows(),
-            committed: Vec::with_capacity(answer),
-            trigger,
-            lazy: manifest.chunk.mode == ChunkMode::Lazy,
-            since_begun: 0,
+            asking,
             too_short: 0,
-            actions,
             observer,
             path,
         })
@@ -132,7 +113,8 @@ impl Skill {
     pub(super) fn begin(&mut self, epoch: u32, q: &Joints) {
         self.path.restart(epoch, q);
         self.planner.reset();
-        (self.raw_step, self.since_begun, self.too_short) = (None, 0, 0);
+        self.asking.reset();
+        self.too_short = 0;
         self.observer.reset();
         self.monitors.reset();
         self.feedback.action = self.first_action;
@@ -144,7 +126,7 @@ impl Skill {
     /// Runs the policy `times` on zeros, so that no page and no branch is cold, and forgets it.
     pub(super) fn warm_up(&mut self, times: usize) {
         self.obs.fill(0.0);
-        let previous = &self.first_action[..self.actions];
+        let previous = &self.first_action[..self.asking.actions()];
         let ask = Ask { tick: 0, begin: true, obs: &self.obs, previous, committed: &[] };
         self.planner.warm_up(times, &ask);
     }
@@ -155,27 +137,13 @@ impl Skill {
         if step == 0 {
             return;
         }
+        let actions = self.asking.actions();
         if self.applied {
             let (sent, before) = (&self.feedback.executed, &self.sent_before);
-            self.path.decoder.encode(sent, before, &mut self.feedback.action[..self.actions]);
+            self.path.decoder.encode(sent, before, &mut self.feedback.action[..actions]);
             self.sent_before = *sent;
-            return;
-        }
-        let Some(row) = self.raw_step.and_then(|first| (step - 1).checked_sub(first)) else { return };
-        let from = (self.past + row as usize) * self.actions;
-        if let Some(row) = self.raw.get(from..from + self.actions) {
-            self.feedback.action[..self.actions].copy_from_slice(row);
-        }
-    }
-
-    /// Collects the actions that will be played before an answer to a question of `step` can come.
-    pub(super) fn commit(&mut self, step: u64) {
-        self.committed.clear();
-        let Some(first) = self.raw_step.filter(|_| self.planner.is_late()) else { return };
-        let rows = self.raw.len() / self.actions;
-        for step in step..step.saturating_add(self.planner.forecast()).min(step + rows as u64) {
-            let row = (self.past + step.saturating_sub(first) as usize).min(rows - 1);
-            self.committed.extend_from_slice(&self.raw[row * self.actions..(row + 1) * self.actions]);
+        } else if let Some(row) = self.asking.played_before(step) {
+            self.feedback.action[..actions].copy_from_slice(row);
         }
     }
 }
@@ -193,26 +161,4 @@ fn reachable(robot: &Robot, limits: &[Limits]) -> Result<(), RunError> {
         }
     }
     Ok(())
-}
-
-/// When the policy is asked: by the run's rule, or each `chunk.execute` steps.
-pub(super) fn trigger(manifest: &Manifest, config: &RunConfig) -> Result<Trigger, RunError> {
-    let chunk = &manifest.chunk;
-    let trigger = config.trigger.unwrap_or(Trigger::Every(chunk.execute as u64));
-    let refuse = |expected| Err(RunError::Config { key: "trigger", value: trigger.to_string(), expected });
-    match (chunk.mode, trigger) {
-        (ChunkMode::None, Trigger::Every(1)) => Ok(trigger),
-        (ChunkMode::None, _) => refuse("every:1 for a bundle of single actions (chunk.execute = 1)"),
-        (_, Trigger::Every(0)) => refuse("at least one step"),
-        (ChunkMode::Open, Trigger::Every(n)) if n > chunk.horizon as u64 => {
-            refuse("at most chunk.horizon steps: the sequence would run out")
-        }
-        (ChunkMode::Open, Trigger::Remaining(n)) if n >= chunk.horizon as u64 => {
-            refuse("fewer steps than chunk.horizon")
-        }
-        (ChunkMode::Lazy, Trigger::Remaining(_)) => {
-            refuse("every:STEPS for a sequence that is decoded step by step")
-        }
-        _ => Ok(trigger),
-    }
 }

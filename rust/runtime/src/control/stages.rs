@@ -2,10 +2,10 @@
 
 use super::estop::Button;
 use super::policy::{Ask, PolicyError};
+use super::skill::Skill;
 use super::tick::{Controller, Due};
 use super::watch::Stopwatch;
 use crate::action::{ActionFault, DecodeError, Flow, Origin, Target};
-use crate::config::Trigger;
 use crate::device::Device;
 use crate::log::entry::{Entry, Stage, TickEntry};
 use crate::log::record::Recorder;
@@ -70,20 +70,12 @@ impl Controller {
             return false;
         }
         log.push(Entry::Obs { tick, values: &self.skill.obs });
-        let begin = match self.skill.trigger {
-            Trigger::Every(n) => self.skill.since_begun.is_multiple_of(n),
-            Trigger::Remaining(n) => {
-                self.skill.raw_step.is_none() || self.skill.path.sequence.remaining(step) <= n
-            }
-        };
-        self.skill.since_begun = if begin { 1 } else { self.skill.since_begun + 1 };
-        if !begin && !self.skill.lazy {
-            return false;
-        }
-        self.skill.commit(step);
-        let previous = &self.skill.feedback.action[..self.skill.actions];
-        let ask = Ask { tick, begin, obs: &self.skill.obs, previous, committed: &self.skill.committed };
-        let ran = self.skill.planner.ask(&ask, self.state.epoch, step);
+        let Skill { asking, planner, path, feedback, obs, .. } = &mut *self.skill;
+        let Some(begin) = asking.due(|| path.sequence.remaining(step)) else { return false };
+        asking.commit(step, planner);
+        let previous = &feedback.action[..asking.actions()];
+        let ask = Ask { tick, begin, obs, previous, committed: asking.committed() };
+        let ran = planner.ask(&ask, self.state.epoch, step);
         watch.lap(Stage::Infer);
         ran
     }
@@ -106,8 +98,7 @@ impl Controller {
                             log.push(Entry::Chunk { tick, id, step, prefix: prefix as u32, values });
                             self.answers.accepted += 1;
                             self.answers.expired += accepted.expired as u64;
-                            self.skill.raw.copy_from_slice(values);
-                            self.skill.raw_step = Some(step);
+                            self.skill.asking.answered(step, values);
                             self.skill.feedback.target = *self.skill.path.decoder.target();
                             self.gate.policy_answered();
                             accepted.mismatch.map(|m| (Reason::PrefixMismatch, m.joint as u16, m.error))
@@ -154,7 +145,7 @@ impl Controller {
     fn judge_delay(&mut self, delay: u64) {
         self.skill.planner.delay(delay);
         let horizon = self.skill.path.sequence.horizon() as u64;
-        let Trigger::Every(every) = self.skill.trigger else { return };
+        let Some(every) = self.skill.asking.period() else { return };
         let lasts = horizon == 1 || (delay <= every && every + delay <= horizon);
         self.skill.too_short = if lasts { 0 } else { self.skill.too_short + 1 };
         if self.skill.too_short >= TOO_SHORT {
