@@ -166,20 +166,20 @@ fn round(decoder: &mut Decoder, other: Option<&mut Other<'_>>, sequences: usize,
     let cold = sequences / 8 + 1;
     // Every call of the block was answered once above, with the same finite numbers.
     let _ = decoder.eager(0);
-    let step = Block::measure(calls, || (), |_| drop(decoder.next()));
+    let step = Block::measure(calls, || (), |_| _ = decoder.next());
     let peer = other.map(|other| {
         let obs = decoder.observations[0].clone();
         let mut action = decoder.action.clone();
-        let step = Block::measure(calls, || (), |_| drop(other.next(&decoder.previous, &mut action)));
-        Peer { step, init: Block::measure(calls, || (), |_| drop(other.begin(&obs))) }
+        let step = Block::measure(calls, || (), |_| _ = other.next(&decoder.previous, &mut action));
+        Peer { step, init: Block::measure(calls, || (), |_| _ = other.begin(&obs)) }
     });
     Round {
-        init: Block::measure(calls, || (), |i| drop(decoder.begin(i))),
+        init: Block::measure(calls, || (), |i| _ = decoder.begin(i)),
         step,
         worst: decoder.worst(sequences, || ()),
-        eager: Block::measure(sequences, || (), |i| drop(decoder.eager(i))),
+        eager: Block::measure(sequences, || (), |i| _ = decoder.eager(i)),
         worst_cold: decoder.worst(cold, || flush.touch()),
-        eager_cold: Block::measure(cold, || flush.touch(), |i| drop(decoder.eager(i))),
+        eager_cold: Block::measure(cold, || flush.touch(), |i| _ = decoder.eager(i)),
         peer,
     }
 }
