@@ -154,15 +154,17 @@ class UniformReplay(Replay):
         k = len(reward)
         if k > self.capacity:
             raise ValueError(f"{k} transitions do not fit into the capacity {self.capacity}")
-        rows, end = (obs, action, reward, next_obs, discount), self.head + k
-        if end <= self.capacity:
-            self._write(slice(self.head, end), *rows)
+        end = self.head + k
+        if end < self.capacity:  # the common case, a few microseconds
+            self._write(slice(self.head, end), obs, action, reward, next_obs, discount)
+            self.head = end
         else:
-            first = self.capacity - self.head
+            rows, first = (obs, action, reward, next_obs, discount), self.capacity - self.head
             self._write(slice(self.head, self.capacity), *(x[:first] for x in rows))
-            self._write(slice(0, end - self.capacity), *(x[first:] for x in rows))
-        self.count = min(self.count + k, self.capacity)
-        self.head = end % self.capacity
+            self._write(slice(0, k - first), *(x[first:] for x in rows))
+            self.head = end - self.capacity
+        if self.count < self.capacity:
+            self.count = min(self.count + k, self.capacity)
 
     def sample(self, uniforms: np.ndarray, out: Batch) -> None:
         """Draw one transition per uniform in [0, 1) with replacement into the float32 arrays of `out`.
