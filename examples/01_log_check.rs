@@ -14,7 +14,9 @@ spec settles: F[0,800ms] G[0,400ms] settled;
 ";
 
 /// Names of the columns, and the numbers row by row.
-fn table(text: &str) -> Result<(Vec<&str>, Vec<f64>), Box<dyn Error>> {
+type Table<'a> = (Vec<&'a str>, Vec<f64>);
+
+fn table(text: &str) -> Result<Table<'_>, Box<dyn Error>> {
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next().ok_or("an empty file")?.split(',').collect();
     let mut numbers = Vec::new();

@@ -293,8 +293,10 @@ class Handle:
             self._native.command(name, float(value))
 
     def switch(self, bundle: str | Path | Bundle, timeout: float = 5.0) -> int:
-        """Gives the robot to another bundle, which is loaded, proven and warmed here and takes over at the
-        next policy step, with its authority growing from the target of that tick.
+        """Gives the robot to another bundle.
+
+        It is loaded, proven and warmed here, and takes over at the next policy step, with its authority
+        growing from the target of that tick.
 
         Args:
             bundle: path of a `.cadenza` file, or an open :class:`Bundle`.
