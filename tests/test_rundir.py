@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cadenza import __version__
+from cadenza.export import ExportError
 from cadenza.rundir import FORMAT, RunDir
 from cadenza.runtime import Bundle, Policy
 from cadenza.sim.domain import Domain
@@ -49,6 +50,18 @@ def test_what_follows_the_best_does_not_replace_it(run, monkeypatch):
     worse = replace(result.evaluations[-1][1], success=0.0, return_mean=-1e9)
     train(replace(KEPT, steps=300), folder.path, resume=True)
     assert written == []
+
+
+def test_a_policy_that_cannot_be_exported_costs_a_warning_and_not_the_run(run, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise ExportError("ill-conditioned network")
+
+    monkeypatch.setattr("cadenza.export.export_policy", refuse)
+    with pytest.warns(UserWarning, match=r"best\.cadenza of transition \d+: ill-conditioned network"):
+        result = train(KEPT, tmp_path / "run")
+    np.testing.assert_array_equal(parameters(result), parameters(run[1]))
+    folder = RunDir(tmp_path / "run")
+    assert folder.checkpoint.exists() and not folder.best.exists()
 
 
 def test_the_folder_explains_itself(run):

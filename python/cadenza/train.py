@@ -10,6 +10,7 @@ import contextlib
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -226,15 +227,20 @@ class _Run:
         self._best = (self.step, self.agent.deploy_module())
 
     def write_best(self, folder: RunDir) -> None:
-        """Write the policy that was kept last, if it is not written yet; tasks without a robot have none."""
+        """Write the policy that was kept last, if it is not written yet; tasks without a robot have none.
+
+        A policy that cannot be exported is a warning: the run and its checkpoint matter more.
+        """
         runs = self.agent.action_repeat == 1 and not self.config.task.startswith(GYM_PREFIX)
         if self._best is None or not runs:
             return
-        from cadenza.export import export_policy
+        from cadenza.export import ExportError, export_policy
 
-        step, module = self._best
-        export_policy(self.config, module, step, folder.best)
-        self._best = None
+        (step, module), self._best = self._best, None
+        try:
+            export_policy(self.config, module, step, folder.best)
+        except (ExportError, SimulationDiverged) as error:
+            warnings.warn(f"no {folder.best} of transition {step}: {error}", stacklevel=3)
 
     def cpu_seconds(self) -> float:
         return self._cpu_before + time.process_time() - self._cpu_start
