@@ -14,7 +14,7 @@ from typing import Any
 
 from cadenza.live import DEFAULT_ADDRESS, FoxgloveStream, Viewer, address, watch
 from cadenza.robot import load_robot
-from cadenza.runtime import RunConfig, Runtime, SimDevice
+from cadenza.runtime import Bundle, RunConfig, Runtime, SimDevice, bundle_scene
 
 # fields whose option has another name, and those that are no option of the verb
 RENAMED = {"virtual_clock": "virtual"}
@@ -98,10 +98,11 @@ def main(argv: list[str]) -> int:
     if options.live is not None:
         address(options.live)
     robot = load_robot(options.robot)
+    bundle = Bundle(str(options.bundle))
     device: SimDevice | str = options.device or _kind(robot.path)
     if device == "sim":
-        device = SimDevice.of(robot)
-    runtime = Runtime(options.bundle, robot=robot, device=device, config=config)
+        device = SimDevice.of(robot, scene=bundle_scene(bundle))
+    runtime = Runtime(bundle, robot=robot, device=device, config=config)
     with ExitStack() as stack:
         views: list[Any] = []
         if options.viewer:
