@@ -1,5 +1,7 @@
 """cadenza.sim.domain: what is drawn, what arrives late, what is noisy; nothing at all when off."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from cadenza.sim.env import RobotEnvironment
 from cadenza.tasks import make
 from cadenza.tasks.reach import ReachArm6
 from cadenza.tasks.stand import StandConfig, StandHumanoid29
+from cadenza.verbs.train import TrainOptions, configure
 
 TASK = ReachArm6()
 CALM = StandHumanoid29(StandConfig(domain=Domain()))
@@ -184,3 +187,9 @@ def test_bad_ranges_are_named(fields, text):
 def test_gymnasiums_tasks_have_no_domain():
     with pytest.raises(ValueError, match="gym:Pendulum-v1 has no robot"):
         make("gym:Pendulum-v1", 1, domain=Domain(mass=(0.9, 1.1)))
+
+
+def test_the_command_line_changes_the_tasks_own_domain():
+    own = StandHumanoid29().domain
+    options = TrainOptions("cadenza/StandHumanoid29-v0", set=("domain.mass=0.9,1.1",))
+    assert own.pushes and configure("symphony", options).domain == replace(own, mass=(0.9, 1.1))

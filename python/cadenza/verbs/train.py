@@ -14,6 +14,7 @@ import tyro
 from cadenza.recipes import recipe
 from cadenza.robot import suggest
 from cadenza.sim.domain import Domain
+from cadenza.tasks import GYM_PREFIX, make_task
 from cadenza.train import TrainResult, train
 from cadenza.train_config import ALGORITHMS, TrainConfig
 
@@ -98,7 +99,7 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
     if settings:
         run["settings"] = dataclasses.replace(config.settings, **settings)
     if domain:
-        run["domain"] = dataclasses.replace(config.domain or Domain(), **domain)
+        run["domain"] = dataclasses.replace(_domain(config), **domain)
     return dataclasses.replace(config, **run)
 
 
@@ -111,6 +112,13 @@ def summarise(result: TrainResult, out: Path) -> None:
         interval = f"[{last.return_low:.3g}, {last.return_high:.3g}]"
         print(f"evaluation at {step}: {success}return {last.return_mean:.3g} {interval}")
     print(f"next: cadenza eval {out} · cadenza export {out} -o policy.cadenza")
+
+
+def _domain(config: TrainConfig) -> Domain:
+    """What a changed setting changes: the run's domain, or the task's own."""
+    if config.domain is not None:
+        return config.domain
+    return Domain() if config.task.startswith(GYM_PREFIX) else make_task(config.task).domain
 
 
 def _set_domain(domain: dict[str, object], text: str) -> None:
