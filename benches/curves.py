@@ -204,7 +204,7 @@ def verdict(e: Experiment, finals: Sequence[float], complete: bool) -> str:
     if e.share is None:
         return "met" if float(np.mean(finals)) >= e.goal else "missed"
     reached = sum(value >= e.goal for value in finals)
-    return f"{'met' if reached >= e.share else 'missed'} ({reached} of {len(finals)})"
+    return f"{'met' if reached >= e.share else 'missed'} ({reached} of {e.seeds})"
 
 
 def page(table: Sequence[Experiment], rows: Sequence[Point]) -> str:

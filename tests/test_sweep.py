@@ -122,7 +122,9 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     assert run_job(str(tmp_path / "a"), ["symphony"]) is None
     (tmp_path / "a" / "checkpoint.pt").touch()
     run_job(str(tmp_path / "a"), ["symphony"])
-    assert words == [["train", "symphony", "--out", str(tmp_path / "a")], ["resume", str(tmp_path / "a")]]
+    run_job(str(tmp_path / "a"), ["symphony", "--steps", "900", "--envs", "2"])
+    at = str(tmp_path / "a")
+    assert words == [["train", "symphony", "--out", at], ["resume", at], ["resume", at, "--steps", "900"]]
 
 
 def test_nothing_of_ray_is_imported_without_it(tmp_path):

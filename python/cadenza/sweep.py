@@ -108,7 +108,11 @@ def run_job(folder: str, command: Sequence[str]) -> str | None:
     """Run, or go on with, one run; None, or why it failed. Its output goes to `output.txt` in its folder."""
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    words = ["resume", folder] if (path / "checkpoint.pt").exists() else ["train", *command, "--out", folder]
+    words = ["train", *command, "--out", folder]
+    if (path / "checkpoint.pt").exists():
+        # a sweep that is started again with more steps goes on to them
+        steps = command.index("--steps") if "--steps" in command else len(command)
+        words = ["resume", folder, *command[steps : steps + 2]]
     with (path / LOG).open("a") as log:
         done = subprocess.run([sys.executable, "-m", "cadenza.cli", *words], stdout=log, stderr=log)
     if done.returncode == 0:
