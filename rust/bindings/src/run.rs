@@ -146,20 +146,17 @@ impl PyHandle {
     #[pyo3(signature = (bundle, timeout=5.0))]
     fn switch(&self, py: Python<'_>, bundle: &PyBundle, timeout: f64) -> PyResult<u64> {
         let until = Instant::now() + seconds(timeout)?;
-        // One at a time: an outcome belongs to the bundle that was offered last.
+        // One at a time. One that was not waited for may still be under way: outcomes come in order, the last is this one's.
         py.detach(|| {
             let _turn = self.switching.lock();
             let loader = self.with(|handle| handle.loader().clone())?;
             let successor = loader.load(&bundle.0).map_err(error::run)?;
-            self.with(|handle| {
-                while handle.switched().is_some() {}
-                handle.switch(successor)
-            })?
-            .map_err(error::run)?;
+            self.with(|handle| handle.switch(successor))?.map_err(error::run)?;
             loop {
-                match self.with(Handle::switched)? {
-                    Some(Ok(tick)) => return Ok(tick),
-                    Some(Err(refusal)) => return Err(PyValueError::new_err(refusal.to_string())),
+                match self.with(|handle| handle.switched().map(|outcome| (outcome, handle.under_way())))? {
+                    Some((_, 1..)) => {}
+                    Some((Ok(tick), 0)) => return Ok(tick),
+                    Some((Err(refusal), 0)) => return Err(PyValueError::new_err(refusal.to_string())),
                     None if Instant::now() >= until => {
                         return Err(PyTimeoutError::new_err(format!("no policy step within {timeout} s")));
                     }

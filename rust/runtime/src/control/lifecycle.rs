@@ -392,6 +392,11 @@ impl Handle {
         Some(outcome)
     }
 
+    /// Bundles that were offered and of which nothing is known yet.
+    pub fn under_way(&self) -> usize {
+        self.offered.len()
+    }
+
     /// The newest tick. Never makes the loop wait.
     pub fn snapshot(&mut self) -> Snapshot {
         *self.snapshots.read()
