@@ -6,27 +6,14 @@ parameters are views of one flat tensor and the derivative is written out: nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from cadenza.nn import FlatShape
 
 
-@dataclass(frozen=True)
 class MlpShape(FlatShape):
-    """Sizes of a network Linear → ReLU → Linear → ReLU → Linear and the place of its arrays.
-
-    Attributes:
-        f_in: input features.
-        hidden: width h of both hidden layers.
-        f_out: output features.
-    """
-
-    f_in: int
-    hidden: int
-    f_out: int
+    """Linear → ReLU → Linear → ReLU → Linear."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See `FlatShape`."""

@@ -82,8 +82,20 @@ def tanh_(x: Tensor) -> Tensor:
     return x.tanh_()
 
 
+@dataclass(frozen=True)
 class FlatShape:
-    """Named arrays of equal networks, one network after the other in a flat vector."""
+    """Sizes of networks with two hidden layers, and the place of their named arrays in a flat vector, one
+    network after the other.
+
+    Attributes:
+        f_in: input features.
+        hidden: width h of both hidden layers.
+        f_out: output features.
+    """
+
+    f_in: int
+    hidden: int
+    f_out: int
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes by name, in storage order."""
@@ -131,19 +143,8 @@ class FlatShape:
                     _uniform_(part, 1.0 / math.sqrt(view.shape[1]), generator)
 
 
-@dataclass(frozen=True)
 class BlockShape(FlatShape):
-    """Sizes of a block and the place of its arrays in a flat vector.
-
-    Attributes:
-        f_in: input features.
-        hidden: width h of both hidden layers.
-        f_out: output features.
-    """
-
-    f_in: int
-    hidden: int
-    f_out: int
+    """A block: Linear → LayerNorm → Linear → ReSine → Linear."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See `FlatShape`."""

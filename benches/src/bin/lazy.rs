@@ -209,14 +209,5 @@ fn run(args: &Args) -> Result<Output, String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(output) => {
-            println!("{}", serde_json::to_string(&output).expect("plain data always prints"));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    cadenza_benches::finish(run(&Args::parse()))
 }
