@@ -111,6 +111,8 @@ def main() -> None:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         stem = out / f"{about['date'][:10]}-{about['commit'].split()[0]}"
+        if args.names:  # a part leaves the results of the others as they are
+            stem = stem.with_name("-".join((stem.name, *args.names)))
         stem.with_suffix(".md").write_text(markdown(about, reports))
         everything = {"machine": about, "reports": reports}
         stem.with_suffix(".json").write_text(json.dumps(everything, ensure_ascii=False, indent=1) + "\n")

@@ -67,7 +67,10 @@ class RunConfig:
         seam: `"replace"`, `"fade"`, `"fade:STEPS"`, `"ensemble"`, `"ensemble:K"` or `"prefix"`: how a new
             action sequence takes over; the bundle's rule when `None`.
         freeze: policy steps that a new sequence may no longer change.
-        late: `"drop"` or `"last"`: what becomes of a sequence that arrives when all of it is in the past.
+        late: `"drop"`, `"last"` or `"fallback"`: what becomes of a sequence that arrives when all of it is in
+            the past.
+        fallback: bundle that takes over when a monitor with the action `fallback_policy` trips, and with
+            `late="fallback"`.
         noise: share, 0 to 1, of the exploration noise that the bundle allows.
         record_every: control ticks between two records of `/tick`.
         priority: real-time priority asked for (SCHED_FIFO).
@@ -88,6 +91,7 @@ class RunConfig:
     seam: str | None = None
     freeze: int = 0
     late: str = "drop"
+    fallback: str | None = None
     noise: float = 0.0
     record_every: int = 1
     priority: int = 80
@@ -141,7 +145,7 @@ class Snapshot:
     """The newest tick, copied without stopping the loop. Arrays `[joints]` in robot order, SI units.
 
     `base` is the floating base's position and quaternion (w x y z) `[7]`, `None` where the device reports
-    none.
+    none; `fallback` whether the run's fallback bundle has the robot.
     """
 
     tick: int
@@ -152,6 +156,7 @@ class Snapshot:
     dq: np.ndarray
     command: np.ndarray
     base: np.ndarray | None
+    fallback: bool
     fault: str | None
 
 

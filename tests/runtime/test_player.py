@@ -144,6 +144,7 @@ def test_a_sequence_that_is_decoded_step_by_step(tmp_path):
     "config, told",
     [
         (RunConfig(trigger="every:9"), "chunk.horizon"),
+        (RunConfig(late="fallback"), "late = fallback"),
         (RunConfig(seam="fade:8"), "fade = 8"),
         (RunConfig(inject="soon"), "soon"),
     ],

@@ -187,6 +187,42 @@ def test_another_bundle_takes_over_or_says_why_not(reach_bundle, altered, tmp_pa
     assert (event.tick, event.level) == (tick, 0)
 
 
+def test_a_fallback_takes_over_by_itself(reach_bundle, altered, tmp_path, cadenza):
+    dt = 1 / make_task(TASK).config.policy_hz
+    quiet = {"name": "reached", "dt": dt, "trip": "satisfied", "action": "log"}
+    call = {"name": "workspace", "dt": dt, "trip": "satisfied", "action": "fallback_policy"}
+    caller = altered("caller", monitors=[call, quiet])
+    config = RunConfig(record=str(tmp_path / "run.mcap"), fallback=str(reach_bundle))
+    with Runtime(caller, robot=ROBOT, device="null", config=config).start() as handle:
+        wait_for(handle, lambda s: s.fallback and s.authority == 1)
+        with pytest.raises(ValueError, match="hears no commands"):
+            handle.command(**GOAL)
+        handle.switch(reach_bundle, timeout=60.0)
+        wait_for(handle, lambda s: not s.fallback)
+        handle.command(**GOAL)
+        handle.stop()
+        report = handle.wait(timeout=60.0)
+    switched = [f["level"] for f in report.faults if f["reason"] == "BUNDLE_SWITCHED"]
+    assert switched == ["run", "run"] and report.exit_code == 0, report.ended
+    fallback, other = messages(tmp_path / "run.mcap", "/bundle")
+    assert (fallback.fallback, other.fallback) == (True, False)
+    assert fallback.sha256 == other.sha256 == Bundle(str(reach_bundle)).id
+    again = cadenza("replay", tmp_path / "run.mcap")
+    assert f"{report.ticks}/{report.ticks} commands identical" in again.stdout
+
+
+def test_a_fallback_that_cannot_be_used_is_refused_with_its_name(reach_bundle, altered, tmp_path, cadenza):
+    joints = make_task(TASK).manifest()["joints"]
+    slow = altered("slow", joints=[{**j, "velocity_max": 0.5} for j in joints])
+    run = ("run", reach_bundle, "--robot", "arm6", "--device", "null", "--seconds", "1")
+    other = cadenza(*run, "--fallback", slow, code=2)
+    assert "slow.cadenza" in other.stderr and "shoulder_pan" in other.stderr and "in motion" in other.stderr
+    missing = cadenza(*run, "--fallback", tmp_path / "none.cadenza", code=2)
+    assert "none.cadenza" in missing.stderr
+    alone = cadenza(*run, "--late", "fallback", code=2)
+    assert "late = fallback" in alone.stderr
+
+
 def test_leaving_the_block_stops_the_loop(reach_bundle):
     with Runtime(reach_bundle, robot=ROBOT, device="null", config=RunConfig()).start() as handle:
         time.sleep(0.1)

@@ -168,7 +168,7 @@ impl PyHandle {
 
     /// The newest tick, as the fields of `cadenza.runtime.Snapshot`.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let Snapshot { tick, level, phase, authority, n, q, dq, command, base, fault } =
+        let Snapshot { tick, level, phase, authority, n, q, dq, command, base, fallback, fault } =
             self.with(Handle::snapshot)?;
         let d = PyDict::new(py);
         d.set_item("tick", tick)?;
@@ -180,6 +180,7 @@ impl PyHandle {
         d.set_item("command", PyArray1::from_slice(py, &command[..n]))?;
         let base = base.map(|(pos, quat)| PyArray1::from_vec(py, [&pos[..], &quat].concat()));
         d.set_item("base", base)?;
+        d.set_item("fallback", fallback)?;
         d.set_item("fault", fault.map(|f| f.reason.name()))?;
         Ok(d)
     }

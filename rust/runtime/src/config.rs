@@ -38,6 +38,8 @@ pub struct RunConfig {
     pub freeze: u32,
     /// What becomes of a sequence that arrives when all of it is in the past.
     pub late: Late,
+    /// Bundle that takes over when a monitor with the action `fallback_policy` trips, and with `late = "fallback"`.
+    pub fallback: Option<PathBuf>,
     /// Share, 0 to 1, of the exploration noise that the bundle allows.
     pub noise: f64,
     /// Control ticks between two records of `/tick`; states and commands are always recorded.
@@ -68,6 +70,7 @@ impl Default for RunConfig {
             seam: None,
             freeze: 0,
             late: Late::Drop,
+            fallback: None,
             noise: 0.0,
             record_every: 1,
             priority: 80,
@@ -98,6 +101,9 @@ impl RunConfig {
             ),
             _ if self.mode == PolicyMode::Async && self.virtual_clock => {
                 bad("mode", "async".into(), "inline or auto on the virtual clock, with inject for delays")
+            }
+            _ if self.late == Late::Fallback && self.fallback.is_none() => {
+                bad("late", "fallback".into(), "a fallback bundle beside it")
             }
             _ if self.record_every == 0 => bad("record_every", "0".into(), "at least 1"),
             _ if !(1..=98).contains(&self.priority) => bad("priority", self.priority.to_string(), "1 to 98"),
@@ -197,4 +203,6 @@ pub enum Late {
     Drop,
     /// Its last action is held, if nothing newer is being played.
     Last,
+    /// The run's fallback bundle takes over, as it does when the policy's answers cease.
+    Fallback,
 }

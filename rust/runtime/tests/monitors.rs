@@ -192,6 +192,12 @@ fn what_cannot_be_judged_holds_until_it_can() {
     let mut m = monitors("spec fence: G[0,3] (tool.z > 0.02);", &[log]).unwrap();
     let all = changes(&feed(&mut m, [f64::NAN]));
     assert!(matches!(all[0].1, Change::Tripped(Fault { level: Level::Run, .. })));
+    // What calls the fallback holds while it cannot be judged, and calls when it trips.
+    let call = spec("fence", Trip::Violated, MonitorAction::FallbackPolicy);
+    let mut m = monitors("spec fence: tool.z > 0.02;", &[call]).unwrap();
+    let all = changes(&feed(&mut m, [f64::NAN, 0.0]));
+    assert!(matches!(all[0].1, Change::Tripped(Fault { level: Level::Hold, .. })));
+    assert!(matches!(all[1].1, Change::FallBack(Fault { level: Level::SoftStop, .. })));
     // Below an unbounded past operator it stays unknown until the reset.
     let past = spec("p", Trip::Violated, MonitorAction::Hold);
     let mut m = monitors("spec p: H (tool.z > 0.02);", &[past]).unwrap();
@@ -344,7 +350,7 @@ fn a_broken_fence_stops_the_robot_and_a_hold_monitor_lets_it_go_on() {
         table.fill(&Inputs { state, sent, frames: &[[0.0, 0.0, z]], age_ns, level }, &mut signals);
         m.step(i as u64, &signals, |entry, change| match change {
             Change::Same => {}
-            Change::Tripped(fault) => rig.gate.report(fault),
+            Change::Tripped(fault) | Change::FallBack(fault) => rig.gate.report(fault),
             Change::Cleared => rig.gate.monitor_cleared(entry.monitor),
         });
     });

@@ -50,6 +50,8 @@ pub enum MonitorAction {
     Damp,
     /// Motors off.
     Off,
+    /// The run's fallback bundle takes over; a soft stop when there is none.
+    FallbackPolicy,
 }
 
 /// A slot of the operator command vector.

@@ -71,6 +71,9 @@ pub(super) struct Args {
     /// What becomes of a sequence that arrives when all of it is in the past.
     #[arg(long)]
     late: Option<Late>,
+    /// Bundle that takes over when a monitor says so, or with --late fallback.
+    #[arg(long, value_name = "BUNDLE")]
+    fallback: Option<PathBuf>,
     /// Share, 0 to 1, of the exploration noise that the bundle allows.
     #[arg(long, value_name = "SHARE")]
     noise: Option<f64>,
@@ -153,6 +156,7 @@ fn config(args: &Args) -> Result<RunConfig, Failure> {
     config.seam = args.seam.or(config.seam);
     config.freeze = args.freeze.unwrap_or(config.freeze);
     config.late = args.late.unwrap_or(config.late);
+    config.fallback = args.fallback.clone().or(config.fallback);
     config.noise = args.noise.unwrap_or(config.noise);
     config.priority = args.priority.unwrap_or(config.priority);
     config.core = args.core.or(config.core);

@@ -1,5 +1,7 @@
 //! Why a run cannot start.
 
+use std::path::PathBuf;
+
 use cadenza_policy::{LoadError, ManifestError, ParityError};
 
 use crate::action::ActionError;
@@ -98,6 +100,17 @@ pub enum RunError {
         /// Upper end.
         hi: f64,
     },
+    /// The fallback bundle cannot be used.
+    #[error("fallback {}: {why}", path.display())]
+    Fallback {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The fallback has the robot.
+    #[error("the fallback bundle has the robot and hears no commands: switch to another bundle first")]
+    FallenBack,
     /// A policy is asked again over a log in which another one took over.
     #[error("another bundle took over at tick {tick}: beyond that only the recorded answers can be replayed")]
     Switched {

@@ -65,8 +65,12 @@ impl Prepared {
         device.connect()?;
         let loader = Loader::new(robot, device.info(), config);
         let Loaded { skill, entry, parity, placement } = loader.check(bundle)?;
+        let fallback = loader.fallback(&skill)?;
         let estops = Estops::open(&robot.safety.estop)?;
         let mut controller = Controller::around(Box::new(skill), robot, config);
+        if let Some(fallback) = fallback {
+            controller.fall_back_on(fallback);
+        }
         if let Some(estops) = &estops {
             controller.obey_button(estops.button());
         }
@@ -356,8 +360,11 @@ impl Handle {
     /// The request that sets an operator command.
     ///
     /// # Errors
-    /// [`RunError::UnknownCommand`] listing the names, [`RunError::CommandRange`].
-    pub fn command(&self, name: &str, value: f64) -> Result<Request, RunError> {
+    /// [`RunError::UnknownCommand`] listing the names, [`RunError::CommandRange`], [`RunError::FallenBack`].
+    pub fn command(&mut self, name: &str, value: f64) -> Result<Request, RunError> {
+        if self.snapshots.read().fallback {
+            return Err(RunError::FallenBack);
+        }
         command(&self.commands, name, value)
     }
 

@@ -48,6 +48,22 @@ impl Loader {
         Ok(Successor::of(skill, entry))
     }
 
+    /// The run's fallback, if it has one: a bundle that fits, with the limits of `first`, for limits change at rest only.
+    pub(super) fn fallback(&self, first: &Skill) -> Result<Option<Successor>, RunError> {
+        let Some(path) = &self.config.fallback else { return Ok(None) };
+        let error = |why: String| RunError::Fallback { path: path.clone(), why };
+        let bundle = Bundle::open(path).map_err(|e| error(e.to_string()))?;
+        let successor = self.load(&bundle).map_err(|e| error(e.to_string()))?;
+        let differs = first.limits.iter().zip(&successor.skill.limits).position(|(a, b)| a != b);
+        match differs.and_then(|i| self.robot.joints.get(i)) {
+            None => Ok(Some(successor)),
+            Some(joint) => Err(error(format!(
+                "its limits of joint {} are other ones than those of the bundle before, so it could not take over in motion",
+                joint.name
+            ))),
+        }
+    }
+
     pub(super) fn check(&self, bundle: &Bundle) -> Result<Loaded, RunError> {
         let Self { robot, device, config } = self;
         let manifest = bundle.manifest();
@@ -74,6 +90,7 @@ impl Loader {
             manifest_json: manifest.to_json(),
             spec_stl: specification.unwrap_or_default().into(),
             late,
+            fallback: false,
         };
         Ok(Loaded { skill, entry, parity, placement })
     }

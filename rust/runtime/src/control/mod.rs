@@ -10,6 +10,7 @@ mod asking;
 mod error;
 mod estop;
 mod explore;
+mod fallback;
 mod inject;
 pub mod latest;
 mod lifecycle;

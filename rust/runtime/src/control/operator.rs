@@ -44,6 +44,8 @@ impl Controller {
                 }
             }
             Request::Switch => self.ask_to_switch(log),
+            // Meant for the policy before.
+            Request::Command { .. } if self.skill.fallback => {}
             Request::Command { slot, value } => {
                 if let (Some(user), true) = (self.state.user.get_mut(usize::from(slot)), value.is_finite()) {
                     *user = value;

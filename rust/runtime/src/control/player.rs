@@ -11,7 +11,7 @@ use super::error::RunError;
 use super::planner::Planner;
 use super::policy::{Ask, PolicyError, PolicySource};
 use crate::action::{Chunk, Flow, Refusal, Sequence};
-use crate::config::RunConfig;
+use crate::config::{Late, RunConfig};
 use crate::state::MAX_JOINTS;
 
 /// What has happened since the last reset.
@@ -65,6 +65,10 @@ impl Player {
         config: &RunConfig,
         hold_steps: u64,
     ) -> Result<Self, RunError> {
+        if config.late == Late::Fallback {
+            let (key, value) = ("late", "fallback".into());
+            return Err(RunError::Config { key, value, expected: "drop or last where no robot is" });
+        }
         let actions = manifest.action.joints.len();
         let sequence = Sequence::of_actions(manifest, config, hold_steps)?;
         let past = if manifest.chunk.mode == ChunkMode::Open { manifest.chunk.past } else { 0 };

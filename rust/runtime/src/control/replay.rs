@@ -77,6 +77,14 @@ pub fn replay_on(
     let (mut switcher, port) = switcher();
     controller.switch_by(port);
     let mut successors = successors(log, robot, &device.info().objects, &config)?;
+    let is_fallback = |(_, successor): &(u64, Successor)| successor.bundle.fallback;
+    // It stands by from the start; that it takes over follows from the states.
+    if let Some(at) = successors.iter().position(is_fallback)
+        && let Some((_, fallback)) = successors.remove(at)
+    {
+        controller.fall_back_on(fallback);
+    }
+    successors.retain(|successor| !is_fallback(successor));
     let requests = values(log.requests())?.into_iter().map(|r| (r.tick, r.request)).collect();
     let mut inbox = Inbox::script(requests);
     let mut events = values(log.events())?.into_iter().peekable();

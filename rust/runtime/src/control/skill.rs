@@ -9,7 +9,7 @@ use super::asking::Asking;
 use super::planner::Planner;
 use super::policy::Ask;
 use crate::action::ActionPath;
-use crate::config::RunConfig;
+use crate::config::{Late, RunConfig};
 use crate::kinematics::Kinematics;
 use crate::observe::{Feedback, Observer};
 use crate::robot::{Gain, Limits, Robot, Start, check_bundle, effective_gains, effective_limits};
@@ -43,6 +43,9 @@ pub(super) struct Skill {
     pub(super) sent_before: Joints,
     pub(super) obs: Vec<f32>,
     pub(super) asking: Asking,
+    /// Whether it is the run's fallback, and whether the fallback takes over when answers are too late.
+    pub(super) fallback: bool,
+    pub(super) late_falls_back: bool,
     /// Answers in a row whose delay the sequences cannot cover.
     pub(super) too_short: u32,
 }
@@ -103,6 +106,8 @@ impl Skill {
             sent_before: zero,
             obs: vec![0.0; observer.size()],
             asking,
+            fallback: false,
+            late_falls_back: config.late == Late::Fallback,
             too_short: 0,
             observer,
             path,

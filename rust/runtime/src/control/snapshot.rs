@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub command: Joints,
     /// Position in the world and orientation (w x y z, body → world) of the floating base, where the device reports it.
     pub base: Option<([f64; 3], [f64; 4])>,
+    /// Whether the run's fallback bundle has the robot.
+    pub fallback: bool,
     /// The fault that latched the ladder.
     pub fault: Option<Fault>,
 }
@@ -43,6 +45,7 @@ impl Snapshot {
             dq: zero,
             command: zero,
             base: None,
+            fallback: false,
             fault: None,
         }
     }
@@ -60,6 +63,7 @@ impl Snapshot {
             dq: state.dq,
             command: controller.command().q,
             base: state.base.valid.then_some((state.base.pos, state.imu.quat)),
+            fallback: controller.skill.fallback,
             fault: gate.first_fault(),
         };
     }

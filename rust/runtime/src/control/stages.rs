@@ -5,7 +5,7 @@ use super::policy::{Ask, PolicyError};
 use super::skill::Skill;
 use super::tick::{Controller, Due};
 use super::watch::Stopwatch;
-use crate::action::{ActionFault, DecodeError, Flow, Origin, Target};
+use crate::action::{ActionFault, DecodeError, Flow, Origin, Refusal, Target};
 use crate::device::Device;
 use crate::log::entry::{Entry, Stage, TickEntry};
 use crate::log::record::Recorder;
@@ -89,6 +89,7 @@ impl Controller {
         let now = since / self.skill.path.sequence.ticks_per_step();
         while let Some(answer) = self.skill.planner.take(tick) {
             let (step, prefix) = (answer.step, answer.prefix);
+            let mut expired = false;
             let fault = match answer.outcome {
                 Ok(()) => {
                     let origin = Origin { epoch: answer.epoch, step, prefix };
@@ -112,7 +113,8 @@ impl Controller {
                         Err(ActionFault::Decode(DecodeError::WrongLength { got, .. })) => {
                             Some((Reason::PolicyWrongLength, NO_JOINT, got as f64))
                         }
-                        Err(ActionFault::Refused(_)) => {
+                        Err(ActionFault::Refused(refusal)) => {
+                            expired = matches!(refusal, Refusal::Expired { .. });
                             Some((Reason::ChunkRefused, NO_JOINT, now.saturating_sub(step) as f64))
                         }
                     }
@@ -134,7 +136,8 @@ impl Controller {
                 Some(_) => self.answers.failed += 1,
             }
             if let Some((reason, joint, value)) = fault {
-                self.report(reason, joint, value);
+                let fault = Fault { value, ..self.fault(reason, joint) };
+                if expired { self.too_late(fault) } else { self.gate.report(fault) }
             }
             self.judge_delay(now.saturating_sub(step));
         }
@@ -150,8 +153,13 @@ impl Controller {
         self.skill.too_short = if lasts { 0 } else { self.skill.too_short + 1 };
         if self.skill.too_short >= TOO_SHORT {
             let (value, limit) = (delay as f64, every.min(horizon.saturating_sub(every)) as f64);
-            self.gate.report(Fault { value, limit, ..self.fault(Reason::HorizonTooShort, NO_JOINT) });
+            self.too_late(Fault { value, limit, ..self.fault(Reason::HorizonTooShort, NO_JOINT) });
         }
+    }
+
+    /// The policy's answers come too late or not at all.
+    fn too_late(&mut self, fault: Fault) {
+        if self.skill.late_falls_back { self.fall_back(fault) } else { self.gate.report(fault) }
     }
 
     /// What the joints should do: the plan, with the policy's authority growing from the pose at arming.
@@ -166,7 +174,7 @@ impl Controller {
         }
         let mut target = self.skill.path.sequence.target(self.since_begun());
         if target.flow == Flow::Exhausted {
-            self.report(Reason::PolicyExhausted, NO_JOINT, 0.0);
+            self.too_late(self.fault(Reason::PolicyExhausted, NO_JOINT));
         }
         let authority = self.gate.authority();
         if authority < 1.0 {
@@ -237,15 +245,23 @@ impl Controller {
             level: self.gate.level(),
         };
         self.skill.table.fill(&inputs, &mut self.skill.signals);
+        let (can, fallback, mut called) = (self.can_fall_back(), self.skill.fallback, false);
         let gate = &mut self.gate;
         self.skill.monitors.step(self.state.tick, &self.skill.signals, |verdict, change| {
             log.push(Entry::Verdict(verdict));
             match change {
                 Change::Same => {}
                 Change::Tripped(fault) => gate.report(fault),
+                // What the fallback was called for may last a while.
+                Change::FallBack(fault) if can || fallback => {
+                    called |= can;
+                    gate.report(Fault { level: Level::Run, ..fault });
+                }
+                Change::FallBack(fault) => gate.report(fault),
                 Change::Cleared => gate.monitor_cleared(verdict.monitor),
             }
         });
+        self.succession.fallback.called |= called && !self.succession.falls_back();
     }
 
     /// Sends the command. Nothing changes it after the gate.

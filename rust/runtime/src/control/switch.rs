@@ -5,10 +5,13 @@
 //! thread moves two pointers. It takes over at a policy step; until then, and if it is refused, the bundle before goes on.
 //! The limiter goes on as it was, and the newcomer's authority grows from the target of that tick.
 
-use cadenza_policy::manifest::Manifest;
+use std::sync::Arc;
+
+use cadenza_policy::manifest::{CommandSlot, Manifest};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use super::RunError;
+use super::fallback::Fallback;
 use super::planner::Planner;
 use super::skill::Skill;
 use super::stages::NO_JOINT;
@@ -18,7 +21,7 @@ use crate::device::DeviceInfo;
 use crate::log::entry::{BundleEntry, Entry};
 use crate::log::record::Recorder;
 use crate::robot::Robot;
-use crate::safety::{Level, Phase, Reason};
+use crate::safety::{Fault, Level, Phase, Reason};
 use crate::state::MAX_JOINTS;
 
 /// Bundles that may be under way at once.
@@ -31,7 +34,7 @@ pub struct Successor {
     /// Its own, or that of the bundle before once it has taken over.
     pub(super) skill: Box<Skill>,
     pub(super) bundle: BundleEntry,
-    monitors: Vec<String>,
+    monitors: Arc<[String]>,
     outcome: Option<Result<u64, SwitchRefusal>>,
 }
 
@@ -54,6 +57,7 @@ impl Successor {
             manifest_json: manifest.to_json(),
             spec_stl: specification.unwrap_or_default().into(),
             late: planner.is_late(),
+            fallback: false,
         };
         Ok(Self::of(Skill::new(manifest, specification, robot, &device.objects, planner, config)?, bundle))
     }
@@ -84,6 +88,9 @@ pub enum SwitchRefusal {
     /// Another one was offered before it took over.
     #[error("another bundle was offered before this one took over")]
     Replaced,
+    /// The fallback is about to take over.
+    #[error("the fallback bundle takes over: offer this one again after it has")]
+    FallingBack,
 }
 
 /// The caller's end: offers bundles and takes back those that are done.
@@ -133,15 +140,22 @@ impl Switcher {
 pub(super) struct Succession {
     port: Option<Port>,
     waiting: Option<Box<Successor>>,
+    pub(super) fallback: Fallback,
     /// From which tick on monitors have which names.
-    watched: Vec<(u64, Vec<String>)>,
+    watched: Vec<(u64, Arc<[String]>)>,
 }
 
 impl Succession {
-    pub(super) fn new(first: &Skill) -> Self {
+    /// Of a run that begins with `first` and may have a fallback.
+    pub(super) fn new(first: &Skill, fallback: bool) -> Self {
         let mut watched = Vec::with_capacity(WATCHED);
         watched.push((0, first.monitors.names().map(str::to_owned).collect()));
-        Self { port: None, waiting: None, watched }
+        Self { port: None, waiting: None, fallback: Fallback::new(fallback), watched }
+    }
+
+    /// Whether the fallback is about to take over.
+    pub(super) fn falls_back(&self) -> bool {
+        self.fallback.called || self.waiting.as_ref().is_some_and(|next| next.bundle.fallback)
     }
 
     /// Names of the monitors at `tick`.
@@ -168,8 +182,17 @@ impl Controller {
 
     /// Takes the next bundle that was offered; it begins when it can.
     pub(super) fn ask_to_switch(&mut self, log: &mut Recorder) {
-        let Some(Ok(next)) = self.succession.port.as_mut().map(|port| port.offers.pop()) else { return };
+        if let Some(Ok(next)) = self.succession.port.as_mut().map(|port| port.offers.pop()) {
+            self.propose(next, log);
+        }
+    }
+
+    /// `next` takes over when it can, in place of another one that waits; but the fallback gives way to none.
+    pub(super) fn propose(&mut self, next: Box<Successor>, log: &mut Recorder) {
         log.push(Entry::Bundle { tick: self.state.tick, bundle: &next.bundle });
+        if self.succession.falls_back() {
+            return self.refuse(next, SwitchRefusal::FallingBack);
+        }
         if let Some(before) = self.succession.waiting.replace(next) {
             self.refuse(before, SwitchRefusal::Replaced);
         }
@@ -179,7 +202,10 @@ impl Controller {
     pub(super) fn switch_when_asked(&mut self) {
         let armed = self.gate.phase() == Phase::Armed;
         let stopping = armed && self.gate.level() >= Level::SoftStop;
-        if armed && !stopping && !self.is_policy_tick() {
+        // What the fallback takes the robot from does not matter any more.
+        let is_fallback = self.succession.waiting.as_ref().is_some_and(|next| next.bundle.fallback);
+        let is_time = self.is_policy_tick() || (is_fallback && self.is_followed());
+        if armed && !stopping && !is_time {
             return;
         }
         let Some(mut next) = self.succession.waiting.take() else { return };
@@ -188,7 +214,7 @@ impl Controller {
         }
         match self.take_over(&mut next, armed) {
             Ok(()) => {
-                let (tick, names) = (self.state.tick, std::mem::take(&mut next.monitors));
+                let (tick, names) = (self.state.tick, next.monitors.clone());
                 let watched = &mut self.succession.watched;
                 if watched.len() < watched.capacity() {
                     watched.push((tick, names));
@@ -196,7 +222,12 @@ impl Controller {
                     // What is replaced goes back with the bundle: nothing is freed here.
                     next.monitors = std::mem::replace(&mut last.1, names);
                 }
-                self.succession.give_back(next, Ok(tick));
+                if next.bundle.fallback {
+                    self.succession.fallback.lend(next);
+                } else {
+                    self.succession.fallback.return_to(&mut next);
+                    self.succession.give_back(next, Ok(tick));
+                }
                 self.report(Reason::BundleSwitched, NO_JOINT, 0.0);
             }
             Err(refusal) => self.refuse(next, refusal),
@@ -205,8 +236,13 @@ impl Controller {
 
     fn refuse(&mut self, successor: Box<Successor>, refusal: SwitchRefusal) {
         let joint = if let SwitchRefusal::Limits { joint } = refusal { joint } else { NO_JOINT };
+        let fault = self.fault(Reason::BundleRefused, joint);
+        if successor.bundle.fallback {
+            self.succession.fallback.stand_by(successor);
+            return self.gate.report(Fault { level: Level::SoftStop, ..fault });
+        }
         self.succession.give_back(successor, Err(refusal));
-        self.report(Reason::BundleRefused, joint, 0.0);
+        self.gate.report(fault);
     }
 
     /// Exchanges the bundles. Nothing has changed when it fails.
@@ -221,7 +257,8 @@ impl Controller {
         }
         let before = self.state.user;
         for (slot, command) in new.commands.iter().enumerate() {
-            let kept = old.commands.iter().position(|c| c.name == command.name).map(|at| before[at]);
+            let named = |c: &CommandSlot| !new.fallback && c.name == command.name;
+            let kept = old.commands.iter().position(named).map(|at| before[at]);
             let [lo, hi] = command.range;
             self.state.user[slot] = kept.map_or(command.default, |value| value.max(lo).min(hi));
         }

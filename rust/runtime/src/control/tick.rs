@@ -123,6 +123,7 @@ impl Controller {
         self.gate.input(&self.state, &self.fresh, self.device_fault, self.state.t_read_ns);
         self.arm_when_ready(device);
         self.begin_when_home();
+        self.answer_call(log);
         self.switch_when_asked();
         watch.lap(Stage::Gate);
         let inferred = self.is_policy_tick() && self.think(&mut watch, log);
@@ -172,7 +173,7 @@ impl Controller {
         }
         Self {
             gate: Gate::new(robot, &skill.limits, robot.control_dt()),
-            succession: Succession::new(&skill),
+            succession: Succession::new(&skill, config.fallback.is_some()),
             skill,
             state,
             command: Command::off(n),

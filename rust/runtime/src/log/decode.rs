@@ -190,8 +190,8 @@ impl Decode for RequestRecord {
 impl Decode for BundleRecord {
     fn decode(bytes: &[u8]) -> Result<Self, String> {
         let m: schema::Bundle = message(bytes)?;
-        let schema::Bundle { tick, name, sha256, manifest_json, spec_stl, late } = m;
-        Ok(Self { tick, bundle: BundleEntry { name, sha256, manifest_json, spec_stl, late } })
+        let schema::Bundle { tick, name, sha256, manifest_json, spec_stl, late, fallback } = m;
+        Ok(Self { tick, bundle: BundleEntry { name, sha256, manifest_json, spec_stl, late, fallback } })
     }
 }
 
@@ -263,7 +263,7 @@ mod tests {
                 prop_assert_eq!(back, Ok(RequestRecord { tick, request }));
             }
             let bundle = BundleEntry { name: "walk".into(), sha256: "ab".into(), manifest_json: format!("{{{number}}}"),
-                spec_stl: "é".repeat(200), late: some };
+                spec_stl: "é".repeat(200), late: some, fallback: !some };
             let back = <BundleRecord as Decode>::decode(&bytes(Entry::Bundle { tick, bundle: &bundle }));
             prop_assert_eq!(back, Ok(BundleRecord { tick, bundle }));
             let values = [x as f32; 9];

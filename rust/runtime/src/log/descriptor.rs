@@ -159,6 +159,7 @@ const MESSAGES: &[(&str, Fields)] = &[
             ("manifest_json", One(Type::String)),
             ("spec_stl", One(Type::String)),
             ("late", One(Type::Bool)),
+            ("fallback", One(Type::Bool)),
         ],
     ),
 ];
@@ -348,6 +349,7 @@ mod tests {
             manifest_json: text(),
             spec_stl: text(),
             late: true,
+            fallback: true,
         };
         for (name, bytes) in [
             ("State", state.encode_to_vec()),

@@ -135,6 +135,7 @@ pub(super) fn encode(entry: &Entry<'_>, in_use: InUse, out: &mut Bytes) {
                 out.raw(text.as_bytes());
             }
             out.uint(6, bundle.late.into());
+            out.uint(7, bundle.fallback.into());
         }
     }
 }

@@ -130,6 +130,8 @@ pub struct BundleEntry {
     pub spec_stl: String,
     /// Whether its answers may come later than their questions.
     pub late: bool,
+    /// Whether it is the run's fallback.
+    pub fallback: bool,
 }
 
 /// A monitor's word.

@@ -416,4 +416,7 @@ pub struct Bundle {
     /// Whether its answers may come later than their questions.
     #[prost(bool, tag = "6")]
     pub late: bool,
+    /// Whether it is the run's fallback.
+    #[prost(bool, tag = "7")]
+    pub fallback: bool,
 }

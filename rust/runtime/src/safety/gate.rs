@@ -325,6 +325,12 @@ impl Gate {
         }
     }
 
+    /// Why the policy keeps the robot holding, at the last tick before that is a fault.
+    pub fn end_of_patience(&self) -> Option<Reason> {
+        let over = self.held_policy != 0 && self.policy_ticks >= self.safety.hold_ticks;
+        (over && self.level() < Level::SoftStop).then(|| POLICY[self.held_policy.trailing_zeros() as usize])
+    }
+
     /// A condition of this input: kept for arming and reset, a fault when the motors are on.
     fn see(&mut self, reason: Reason, joint: u16, value: f64, limit: f64, level: Level) {
         let fault = Fault { tick: self.tick, reason, joint, value, limit, level };

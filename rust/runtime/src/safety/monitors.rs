@@ -148,6 +148,8 @@ pub enum Change {
     Same,
     /// It tripped or can no longer be judged: for [`Gate::report`](super::Gate::report).
     Tripped(Fault),
+    /// It tripped, and the run's fallback is to take over; without one the fault stands.
+    FallBack(Fault),
     /// It no longer trips: for [`Gate::monitor_cleared`](super::Gate::monitor_cleared).
     Cleared,
 }
@@ -170,6 +172,7 @@ struct Watch {
     monitor: Monitor<f64>,
     trip: Trip,
     level: Level,
+    falls_back: bool,
     margin: f64,
     /// Control ticks of one step.
     every: u64,
@@ -339,10 +342,11 @@ impl Watch {
             level: match spec.action {
                 MonitorAction::Log => Level::Run,
                 MonitorAction::Hold => Level::Hold,
-                MonitorAction::SoftStop => Level::SoftStop,
+                MonitorAction::SoftStop | MonitorAction::FallbackPolicy => Level::SoftStop,
                 MonitorAction::Damp => Level::Damp,
                 MonitorAction::Off => Level::Off,
             },
+            falls_back: spec.action == MonitorAction::FallbackPolicy,
             margin: spec.margin,
             every: every as u64,
             next: None,
@@ -398,7 +402,8 @@ impl Watch {
         self.trips += u64::from(standing == Standing::Tripped);
         let limit = if self.trip == Trip::AtRisk { self.margin } else { 0.0 };
         let (tick, reason, joint) = (entry.tick, Reason::Monitor, entry.monitor);
-        Change::Tripped(Fault { tick, reason, joint, value: tripped.unwrap_or(f64::NAN), limit, level })
+        let fault = Fault { tick, reason, joint, value: tripped.unwrap_or(f64::NAN), limit, level };
+        if self.falls_back && tripped.is_some() { Change::FallBack(fault) } else { Change::Tripped(fault) }
     }
 
     /// The robustness, or bound of it, that trips this monitor.

@@ -5,6 +5,7 @@ mod rig;
 
 mod adversarial;
 mod arming;
+mod fallback;
 mod levels;
 mod motion;
 mod permuted;

@@ -178,15 +178,19 @@ impl Parts {
 
     pub(crate) fn controller(&self, device: &dyn Device, policy: impl PolicySource + 'static) -> Controller {
         let robot = self.robot();
-        let planner = match self.config.inject {
-            Some(latency) => Planner::delayed(Box::new(policy), latency, robot.control_dt()),
-            None => Planner::inline(Box::new(policy)),
-        };
+        let planner = self.planner(policy);
         let specification = self.specification.as_deref();
         Controller::new(&self.manifest, specification, &robot, device.info(), planner, &self.config).unwrap()
     }
 
-    /// A bundle that may take over in a rig of these parts.
+    fn planner(&self, policy: impl PolicySource + 'static) -> Planner {
+        match self.config.inject {
+            Some(latency) => Planner::delayed(Box::new(policy), latency, self.robot().control_dt()),
+            None => Planner::inline(Box::new(policy)),
+        }
+    }
+
+    /// A bundle that may take over in a rig of these parts, at once, whatever delay the run injects.
     pub(crate) fn successor(&self, policy: impl PolicySource + 'static) -> Successor {
         let (robot, device, planner) =
             (self.robot(), DeviceInfo::default(), Planner::inline(Box::new(policy)));
