@@ -20,6 +20,7 @@ from cadenza.rundir import RunDir
 from cadenza.sinks import Sink
 from cadenza.train import Diverged, load_agent, train
 from cadenza.train_config import TrainConfig
+from cadenza.verbs.train import TrainOptions, configure
 
 SMALL = TrainConfig(
     settings=SymphonyConfig(hidden=16, explore_steps=64, tiles=4, updates_per_vector_step=2),
@@ -261,3 +262,23 @@ def test_the_reach_recipe_learns(tmp_path):
     assert result.reason == "goal"
     assert result.steps <= 20_000
     assert result.evaluations[0][1].success == 0.0
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "text", "value"),
+    [
+        ("symphony", "updates_per_vector_step=8", 8),  # may be None, and is
+        ("symphony", "action_bounds=unit", "unit"),
+        ("symphony", "lr=3e-4", 3e-4),
+        ("sac", "target_entropy=-1.5", -1.5),
+    ],
+)
+def test_a_setting_takes_the_type_that_it_was_declared_with(algorithm, text, value):
+    config = configure(algorithm, TrainOptions(task="gym:Hopper-v5", set=(text,)))
+    found = getattr(config.settings, text.partition("=")[0])
+    assert found == value and type(found) is type(value)
+
+
+def test_a_setting_of_another_type_is_refused_by_name():
+    with pytest.raises(ValueError, match="updates_per_vector_step=many: int wanted"):
+        configure("symphony", TrainOptions(task="gym:Hopper-v5", set=("updates_per_vector_step=many",)))

@@ -15,7 +15,7 @@ CALL = re.compile(r"(\w+)\(")
 @pytest.mark.skipif(STRACE is None, reason="counts with strace, which is not installed")
 @pytest.mark.parametrize("mode", ["inline", "async"])
 def test_a_tick_is_one_system_call(reach_bundle, tmp_path, mode):
-    """A lock that waits, memory that is mapped or a file that is written would show among the calls of a tick."""
+    """A lock that waits, memory that is mapped or a file that is written would be among them."""
     command = [STRACE, "-ff", "-o", tmp_path / "calls", sys.executable, "-m", "cadenza.cli"]
     command += ["run", reach_bundle, "--robot", "arm6", "--device", "sim", "--seconds", "2", "--mode", mode]
     command += ["--record", tmp_path / "run.mcap"]

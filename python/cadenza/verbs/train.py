@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -91,7 +91,7 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
             continue
         for target, fields in ((run, config), (settings, config.settings)):
             if name in {f.name for f in dataclasses.fields(fields)} - _NOT_SET:
-                target[name] = _convert(name, value, getattr(fields, name))
+                target[name] = _convert(name, value, _kind(type(fields), name))
                 break
         else:
             known = [f.name for fields in (config, config.settings) for f in dataclasses.fields(fields)]
@@ -130,12 +130,20 @@ def _set_domain(domain: dict[str, object], text: str) -> None:
         raise ValueError(f"--set {text}: no such setting{suggest(name, list(defaults))}")
     like = defaults[name]
     if isinstance(like, tuple):
-        domain[name] = tuple(_convert(key, part, like[0]) for part in value.split(","))
+        domain[name] = tuple(_convert(key, part, type(like[0])) for part in value.split(","))
     else:
-        domain[name] = _convert(key, value, like)
+        domain[name] = _convert(key, value, type(like))
 
 
-def _convert(name: str, text: str, like: object) -> object:
+def _kind(settings: type, name: str) -> type:
+    """The type of a setting; of one that may be None, what it is otherwise."""
+    hint = get_type_hints(settings)[name]
+    if get_origin(hint) is Literal:
+        return str
+    return next((kind for kind in get_args(hint) if kind is not type(None)), hint)
+
+
+def _convert(name: str, text: str, kind: type) -> object:
     kinds: dict[type, Callable[[str], object]] = {
         bool: lambda text: {"true": True, "false": False}[text.lower()],
         int: int,
@@ -143,6 +151,6 @@ def _convert(name: str, text: str, like: object) -> object:
         str: str,
     }
     try:
-        return kinds[type(like)](text)
+        return kinds[kind](text)
     except (KeyError, ValueError):
-        raise ValueError(f"--set {name}={text}: {type(like).__name__} wanted") from None
+        raise ValueError(f"--set {name}={text}: {kind.__name__} wanted") from None
