@@ -26,6 +26,8 @@ from cadenza.evaluate import bootstrap
 ROOT = Path(__file__).resolve().parents[1]
 STEM = "symphony"
 LONG = 100_000
+COLUMNS = 11
+"""Most evaluations of a curve on the page."""
 
 
 @dataclass(frozen=True)
@@ -262,8 +264,8 @@ def _curve(e: Experiment, rows: Sequence[Point]) -> list[str]:
     ]
     if not mine:
         return []
-    every = max(2_500, e.steps // 10)
-    steps = sorted({p.steps for p in mine if p.steps % every == 0} | {max(p.steps for p in mine)})
+    steps = sorted({p.steps for p in mine})
+    steps = steps[:: -max(1, -(-len(steps) // COLUMNS))][::-1]  # evenly, and the last of all
     at = [[p.return_mean for p in mine if p.steps == s] for s in steps]
     name = f"{e.task}, {e.algorithm} {e.preset}".strip()
     return [
