@@ -27,22 +27,22 @@ def library():
 )
 def test_the_log_is_that_of_the_simulation_from_python(untrained, cadenza, library, tmp_path, task, robot):
     bundle = untrained(f"cadenza/{task}-v0")
-    run = ("run", bundle, "--robot", robot, "--device", "sim", "--virtual", "--seconds", 2, "--record")
+    run = ("run", bundle, "--robot", robot, "--device", "sim", "--virtual", "--seconds", 1, "--record")
     said = cadenza(*run, "python.mcap").stdout
     assert cadenza(*run, "native.mcap", "--mujoco-lib", library).stdout == said.replace(
         "python.mcap", "native.mcap"
     )
     native = (tmp_path / "native.mcap").read_bytes()
-    assert len(native) > 1_000_000  # a thousand ticks and more
+    assert len(native) > 800_000  # about a thousand ticks
     assert native == (tmp_path / "python.mcap").read_bytes()
 
 
-def test_the_python_package_is_not_asked(untrained, library, tmp_path):
+def test_the_python_package_is_not_asked(untrained_pick, library, tmp_path):
     script = (
         "import sys; sys.modules['mujoco'] = None  # whoever imports it gets an ImportError\n"
         "from cadenza.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    run = ["run", untrained("cadenza/PickArm6-v0"), "--robot", "arm6", "--device", "sim", "--virtual"]
+    run = ["run", untrained_pick, "--robot", "arm6", "--device", "sim", "--virtual"]
     run += ["--seconds", "0.1"]
     for more, code in ([], 2), (["--mujoco-lib", library], 0):
         done = subprocess.run([sys.executable, "-c", script, *map(str, run + more)], cwd=tmp_path)
@@ -66,7 +66,7 @@ def test_a_version_whose_layout_is_not_known_is_refused(untrained_pick, cadenza,
 def test_when_mujoco_gives_up_its_words_are_seen(untrained_pick, cadenza, library, tmp_path):
     for name in ("robot.toml", "model.xml"):
         text = (robots_dir() / "arm6" / name).read_text()
-        (tmp_path / name).write_text(text.replace("<option", '<size memory="1K"/><option'))
+        (tmp_path / name).write_text(text.replace("<option", '<size memory="3K"/><option'))
     run = ("run", untrained_pick, "--robot", "robot.toml", "--device", "sim", "--virtual", "--seconds", 1)
     done = cadenza(*run, "--mujoco-lib", library, code=2)
     assert "MuJoCo error: mj_stackAlloc: out of memory" in done.stderr
