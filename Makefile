@@ -15,7 +15,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 demo: install
 	cadenza demo
 
+# The simulation without Python is held to the one from Python.
 test: install
+	CADENZA_MUJOCO_LIB=$$(python -c 'import mujoco, pathlib; print(*pathlib.Path(mujoco.__file__).parent.glob("libmujoco.so*"))') \
 	cargo test --workspace --exclude cadenza-bindings --exclude cadenza-benches
 	pytest
 

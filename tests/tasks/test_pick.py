@@ -106,6 +106,8 @@ def test_a_scene_may_not_take_a_name_of_the_robot():
         robot.model(scene=body)
     with pytest.raises(ValueError, match="scene: "):
         robot.model(scene="<mujoco")
+    with pytest.raises(ValueError, match="a body that stands in the world has no name"):
+        robot.model(scene='<mujoco><worldbody><body pos="1 0 0"/></worldbody></mujoco>')
     assert scene_objects(body) == ("hand",)
     assert scene_objects(None) == ()
 

@@ -29,6 +29,8 @@ def add_scene(spec: mujoco.MjSpec, scene: str) -> None:
     child = _spec(scene)
     names = [body.name for body in child.worldbody.bodies]
     for name in names:
+        if not name:
+            raise ValueError("scene: a body that stands in the world has no name")
         if spec.body(name) is not None:
             raise ValueError(f"scene: the robot has a body {name!r} already")
     spec.attach(child, frame=spec.worldbody.add_frame(), prefix=_PREFIX)

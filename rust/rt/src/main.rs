@@ -22,7 +22,10 @@ impl Host for Bare {
     }
 
     fn simulate(&self, _: &Robot, _: &Path, _: TimeSource) -> Result<Box<dyn Device>, String> {
-        Err("the simulator needs the Python front end: cadenza run … --device sim".into())
+        Err("the simulator needs MuJoCo's library: --mujoco-lib PATH, the libmujoco.so of a MuJoCo wheel; where it is \
+             installed, python3 -c 'import mujoco, pathlib; \
+             print(*pathlib.Path(mujoco.__file__).parent.glob(\"libmujoco.so*\"))' says where it lies"
+            .into())
     }
 }
 

@@ -1,5 +1,8 @@
 //! A small bundle, a small robot, and the program as its user runs it.
 
+// Each test binary uses its own part of this file.
+#![allow(dead_code)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

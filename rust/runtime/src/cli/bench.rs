@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::output::Out;
-use super::run::prepare_at;
+use super::run::{Chosen, prepare_at};
 use super::{Failure, Host, Outcome, bad, in_file, open_bundle, open_robot};
 use crate::config::RunConfig;
 use crate::control::{Inbox, Report};
@@ -41,6 +41,9 @@ pub(super) struct Latency {
     /// null or sim.
     #[arg(long, default_value = "null", value_parser = ["null", "sim"])]
     device: String,
+    /// MuJoCo's library, to simulate without Python: the libmujoco.so.X.Y.Z of a wheel.
+    #[arg(long, value_name = "PATH")]
+    mujoco_lib: Option<PathBuf>,
     /// Control rate, Hz; must be the robot's.
     #[arg(long, allow_negative_numbers = true)]
     hz: Option<f64>,
@@ -96,6 +99,7 @@ pub(super) fn run(verb: &Verb, host: &dyn Host, out: &mut Out) -> Outcome {
 }
 
 fn latency(args: &Latency, host: &dyn Host, out: &mut Out) -> Outcome {
+    let device = Chosen::new(&args.device, args.mujoco_lib.as_deref())?;
     let bundle = open_bundle(&args.bundle)?;
     let robot = open_robot(&args.robot, host)?;
     if let Some(hz) = args.hz.filter(|hz| *hz != robot.control_hz) {
@@ -116,7 +120,7 @@ fn latency(args: &Latency, host: &dyn Host, out: &mut Out) -> Outcome {
         .map_err(|error| bad(format_args!("--stress {}: {error}", args.stress)))?;
     let mut clock = PairedClock::new(robot.control_period_ns(), config.spin_us);
     let time = clock.time_source();
-    let prepared = prepare_at(&args.bundle, &bundle, &robot, &args.device, &config, time, host)?;
+    let prepared = prepare_at(&args.bundle, &bundle, &robot, device, &config, time, host)?;
     let about = BenchConfig {
         bundle: bundle.manifest().name.clone(),
         robot: robot.name.clone(),
@@ -133,7 +137,7 @@ fn latency(args: &Latency, host: &dyn Host, out: &mut Out) -> Outcome {
     if let Some(eviction) = eviction {
         let mut clock = ColdClock::new(robot.control_period_ns(), config.spin_us, eviction);
         let time = clock.time_source();
-        let prepared = prepare_at(&args.bundle, &bundle, &robot, &args.device, &config, time, host)?;
+        let prepared = prepare_at(&args.bundle, &bundle, &robot, device, &config, time, host)?;
         measured.add_cold(whole(prepared.run_on(&mut clock, Inbox::empty()))?.stats);
     }
     drop(busy);

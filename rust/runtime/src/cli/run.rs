@@ -10,6 +10,7 @@ use super::{Failure, Host, Outcome, bad, in_file, open_bundle, open_log, open_ro
 use crate::action::Seam;
 use crate::config::{Late, PolicyMode, RunConfig, Trigger, Upsample};
 use crate::control::{Inbox, Latency, Planner, Prepared, Report, Request, RunError, exploring, replay_on};
+use crate::device::mujoco::{SCENE, simulate};
 use crate::device::null::NullDevice;
 use crate::device::{Device, TimeSource};
 use crate::robot::Robot;
@@ -34,6 +35,9 @@ pub(super) struct Args {
     /// sim, null, or replay:LOG (recorded states, commands compared); robot.toml's device when absent.
     #[arg(long)]
     device: Option<String>,
+    /// MuJoCo's library, to simulate without Python: the libmujoco.so.X.Y.Z of a wheel.
+    #[arg(long, value_name = "PATH")]
+    mujoco_lib: Option<PathBuf>,
     /// Length in seconds from arming; until stopped when absent.
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seconds: Option<f64>,
@@ -110,10 +114,11 @@ pub(super) fn run(args: &Args, host: &dyn Host, out: &mut Out) -> Outcome {
     let bundle = open_bundle(&args.bundle)?;
     let robot = open_robot(&args.robot, host)?;
     let kind = args.device.as_deref().unwrap_or(&robot.device.kind);
+    let device = Chosen::new(kind, args.mujoco_lib.as_deref())?;
     if let Some(log) = kind.strip_prefix("replay:") {
         return on_recorded_states(args, &bundle, &robot, Path::new(log), out);
     }
-    let prepared = prepare(&args.bundle, &bundle, &robot, kind, &config, host)?;
+    let prepared = prepare(&args.bundle, &bundle, &robot, device, &config, host)?;
     let inbox = Inbox::script(commands(&prepared, &args.set)?);
     let m = bundle.manifest();
     let clock = if config.virtual_clock { ", virtual clock" } else { "" };
@@ -165,16 +170,36 @@ fn config(args: &Args) -> Result<RunConfig, Failure> {
     Ok(config)
 }
 
+/// The device that the user asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    kind: &'a str,
+    /// MuJoCo's library, for a simulation without Python.
+    mujoco: Option<&'a Path>,
+}
+
+impl<'a> Chosen<'a> {
+    pub(super) fn new(kind: &'a str, mujoco: Option<&'a Path>) -> Result<Self, Failure> {
+        match mujoco {
+            Some(path) if kind != "sim" => Err(bad(format_args!(
+                "--mujoco-lib {}: only the device 'sim' has a use for it, this is '{kind}'",
+                path.display()
+            ))),
+            _ => Ok(Self { kind, mujoco }),
+        }
+    }
+}
+
 /// Bundle, robot and device put together.
 pub(super) fn prepare(
     path: &Path,
     bundle: &Bundle,
     robot: &Robot,
-    kind: &str,
+    device: Chosen<'_>,
     config: &RunConfig,
     host: &dyn Host,
 ) -> Result<Prepared, Failure> {
-    prepare_at(path, bundle, robot, kind, config, config.time_source(), host)
+    prepare_at(path, bundle, robot, device, config, config.time_source(), host)
 }
 
 /// The same with a clock of one's own.
@@ -182,15 +207,18 @@ pub(super) fn prepare_at(
     path: &Path,
     bundle: &Bundle,
     robot: &Robot,
-    kind: &str,
+    device: Chosen<'_>,
     config: &RunConfig,
     time: TimeSource,
     host: &dyn Host,
 ) -> Result<Prepared, Failure> {
     config.check()?;
-    let device: Box<dyn Device> = match kind {
+    let device: Box<dyn Device> = match device.kind {
         "null" => Box::new(NullDevice::new(robot, time.clone())?),
-        "sim" => host.simulate(robot, path, time.clone()).map_err(bad)?,
+        "sim" => match device.mujoco {
+            Some(library) => Box::new(simulate(library, robot, scene(path, bundle)?, time.clone())?),
+            None => host.simulate(robot, path, time.clone()).map_err(bad)?,
+        },
         "replay" => return Err(bad("device 'replay' needs a log: --device replay:LOG")),
         other => {
             let known = "there are: sim, null, replay:LOG";
@@ -198,6 +226,12 @@ pub(super) fn prepare_at(
         }
     };
     Prepared::new(bundle, robot, device, time, config).map_err(|error| misfit(&error, path, robot))
+}
+
+/// What stands around the robot in the simulation that the policy was trained in.
+fn scene<'a>(path: &Path, bundle: &'a Bundle) -> Result<Option<&'a str>, Failure> {
+    let text = bundle.entry(SCENE).map(std::str::from_utf8).transpose();
+    text.map_err(|error| bad(format_args!("{}: {SCENE}: {error}", path.display())))
 }
 
 /// An error of bundle and robot together, with the names of both. A parity that differs has its own exit code.

@@ -1,6 +1,7 @@
 //! What the loop needs from a robot, real or simulated. One file per transport stands beside this one.
 
 pub mod fault;
+pub mod mujoco;
 pub mod null;
 pub mod replay;
 pub mod sim;

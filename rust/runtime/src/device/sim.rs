@@ -1,4 +1,4 @@
-//! MuJoCo as a robot: steps the physics through the library that Python loaded, without Python.
+//! MuJoCo as a robot: steps the physics through the library that made model and data, without Python.
 //!
 //! One `write` is one control period of physics. The motor law `tau + kp·(q* − q) + kd·(dq* − dq)` is evaluated by MuJoCo
 //! itself at every physics step: each joint's actuator has gain 1 and the affine bias `(0, −kp, −kd)`, so its control is
@@ -15,7 +15,8 @@ use std::fmt;
 
 pub use handles::{SimBase, SimHandles, SimImu, SimObject};
 pub use memory::StepFn;
-use memory::{Engine, Numbers, Warnings, error};
+pub(super) use memory::error;
+use memory::{Engine, Numbers, Warnings};
 
 use super::{
     Device, DeviceError, DeviceFault, DeviceInfo, Freshness, Stop, TimeSource, check_command, check_hold,

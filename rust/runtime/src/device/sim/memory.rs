@@ -151,6 +151,6 @@ fn open_loaded(path: &Path) -> Result<Library, DeviceError> {
         .map_err(|_| error(format!("{} is not loaded in this process", path.display())))
 }
 
-pub(super) fn error(what: String) -> DeviceError {
+pub(in crate::device) fn error(what: String) -> DeviceError {
     DeviceError::Config { device: NAME, what }
 }
