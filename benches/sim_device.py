@@ -2,10 +2,11 @@
 
     python benches/sim_device.py [--quick] [--json FILE]
 
-Process CPU time on the virtual clock, physics steps per CPU-second, blocks that alternate. Ours is the whole
-loop: device, observation, a policy of one linear layer that holds the pose, limiter, gate, statistics. Raw is
-Python setting the controls of the same pose and calling `mj_step`, nothing else. The bar is for models of a
-humanoid's size; an arm of seven joints, whose physics take a few microseconds, is reported.
+Process CPU time on the virtual clock, physics steps per CPU-second, blocks that alternate. The loop is all of
+it: device, observation, a policy of one linear layer that holds the pose, limiter, gate, statistics. The device
+alone is its commands and measurements without the loop, by a native program. Raw is Python setting the controls
+of the same pose and calling `mj_step`, nothing else. The bars are for models of a humanoid's size; an arm of
+seven joints, whose physics take a few microseconds, is reported.
 """
 
 # MuJoCo comes without type stubs
@@ -28,8 +29,8 @@ from cadenza.runtime import RunConfig, Runtime, SimDevice
 from cadenza.tasks.manifest import blank_manifest
 from common import Report
 
-# robot: the bar
-ROBOTS: dict[str, float | None] = {"arm6": None, "humanoid29": 0.90}
+# robot: the bars of the loop and of the device alone
+ROBOTS: dict[str, tuple[float | None, float | None]] = {"arm6": (None, None), "humanoid29": (0.90, 0.97)}
 POLICY_HZ = 50.0
 
 
@@ -69,6 +70,15 @@ def ours(path: Path, robot: Robot, seconds: float) -> float:
     return report.ticks * robot.control_dt / device.model.opt.timestep / spent
 
 
+def alone(program: Path, robot: Robot, seconds: float) -> float:
+    """Physics steps per CPU-second of the device without the loop."""
+    (library,) = Path(mujoco.__file__).parent.glob("libmujoco.so.*")
+    ticks = round(seconds / robot.control_dt)
+    command = [program, "--robot", robot.path, "--mujoco-lib", library, "--ticks", str(ticks)]
+    substeps = robot.control_dt / robot.model().opt.timestep
+    return ticks * substeps / common.answer(command)["cpu_s"]
+
+
 def raw(robot: Robot, seconds: float) -> float:
     """Physics steps per CPU-second of `mj_step` with the controls of the same pose."""
     model = robot.model()
@@ -89,25 +99,32 @@ def measure(quick: bool) -> Report:
     """A row for each robot that this checkout has."""
     report = Report("sim_device", "physics steps per CPU-second, ours / raw, medians of alternating blocks")
     seconds, rounds = (0.2, 3) if quick else (4.0, 9)
+    try:
+        program = common.program("sim_device", quick)
+    except RuntimeError as error:
+        report.notes.append(f"device alone not measured: {error}")
+        program = None
     with tempfile.TemporaryDirectory() as name:
-        for robot_name, bar in ROBOTS.items():
-            what = f"{robot_name}, raw mj_step"
-            try:
-                robot = load_robot(robot_name)
-            except (ValueError, OSError) as error:
-                report.missing(what, f"not measured: {error}", bar, at_least=True)
-                continue
+        for robot_name, bars in ROBOTS.items():
+            robot = load_robot(robot_name)
             path = Path(name) / f"{robot_name}.cadenza"
             bundle(path, robot)
             blocks = {
-                "ours": lambda p=path, r=robot: ours(p, r, seconds),
+                "loop": lambda p=path, r=robot: ours(p, r, seconds),
                 "raw": lambda r=robot: raw(r, seconds),
             }
+            if program is not None:
+                blocks["device alone"] = lambda p=program, r=robot: alone(p, r, seconds)
             for run in blocks.values():
                 run()
             speed = common.interleave(blocks, rounds)
-            figures = " / ".join(f"{np.median(s) / 1e3:.1f}" for s in speed.values()) + " k steps/s"
-            report.ratio(what, speed["ours"], speed["raw"], bar, at_least=True, figures=figures)
+            for what, bar in zip(("loop", "device alone"), bars, strict=True):
+                if what in speed:
+                    figures = " / ".join(f"{np.median(speed[s]) / 1e3:.1f}" for s in (what, "raw"))
+                    row = f"{robot_name}, {what}, raw mj_step"
+                    report.ratio(
+                        row, speed[what], speed["raw"], bar, at_least=True, figures=f"{figures} k steps/s"
+                    )
     return report
 
 
