@@ -2,11 +2,11 @@
 
     python benches/sim_device.py [--quick] [--json FILE]
 
-Process CPU time on the virtual clock, physics steps per CPU-second, blocks that alternate. The loop is all of
-it: device, observation, a policy of one linear layer that holds the pose, limiter, gate, statistics. The device
-alone is its commands and measurements without the loop, by a native program. Raw is Python setting the controls
-of the same pose and calling `mj_step`, nothing else. The bars are for models of a humanoid's size; an arm of
-seven joints, whose physics take a few microseconds, is reported.
+Process CPU time on the virtual clock, physics steps per CPU-second, blocks that alternate. The loop is all
+of it: device, observation, a policy of one linear layer that holds the pose, limiter, gate, statistics. The
+device alone is its commands and measurements without the loop, by a native program. Raw is Python setting the
+controls of the same pose and calling `mj_step`, nothing else. The bars are for models of a humanoid's size;
+an arm of seven joints, whose physics take a few microseconds, is reported.
 """
 
 # MuJoCo comes without type stubs
