@@ -340,11 +340,16 @@ fn a_violated_property_stops_softly_and_ends_with_1() {
 fn an_interrupt_stops_softly() {
     let place = Place::new();
     let mut child = program(place.dir.path())
-        .args(["run", "walk.cadenza", "--robot", "robot"])
+        .args(["run", "walk.cadenza", "--robot", "robot", "--record", "run.mcap"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_millis(800));
+    // The log is opened once signals are caught; the bound is for a stopped machine only.
+    let begin = std::time::Instant::now();
+    while !place.at("run.mcap").exists() {
+        assert!(begin.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let mut out = String::new();
