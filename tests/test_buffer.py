@@ -172,7 +172,10 @@ def test_reward_floor_and_zero_rewards():
     low = FadingReplay(1, 1, 4, 1, reward_floor=1e-2)
     low.add(x, x, np.full(4, 1e-4), x, np.ones(4), np.zeros(4, bool))
     assert low.reward_norm == 1e-2
-    zero = FadingReplay(1, 1, 4, 1, reward_floor=1e-2, task="gym:Sparse-v0")
+    far = FadingReplay(1, 1, 4, 2, reward_floor=1e-2, return_scale=50.0)
+    far.add(x, x, np.full(4, -2.0), x, np.ones(4), np.zeros(4, bool))
+    assert far.reward_norm == 100.0 and (far.reward == np.float32(-0.02)).all()
+    zero = FadingReplay(1, 1, 4, 1, reward_floor=1e-2, return_scale=50.0, task="gym:Sparse-v0")
     with pytest.warns(UserWarning, match="gym:Sparse-v0"):
         zero.add(x, x, np.zeros(4), x, np.ones(4), np.zeros(4, bool))
     assert zero.reward_norm == 1.0

@@ -185,7 +185,8 @@ class FadingReplay(Replay):
         action_dim: action size n_a.
         explore_steps: transitions collected before tiling.
         tiles: how often the explored block is repeated.
-        reward_floor: least reward norm.
+        reward_floor: least mean magnitude of rewards that counts.
+        return_scale: reward norm over that magnitude.
         protect_forever: the official code's rule: test one slot only and keep the flag. Otherwise a terminal
             survives exactly one extra cycle.
         task: name used in the warning about zero rewards.
@@ -207,6 +208,7 @@ class FadingReplay(Replay):
         tiles: int,
         *,
         reward_floor: float = 0.0,
+        return_scale: float = 1.0,
         protect_forever: bool = False,
         task: str = "",
     ) -> None:
@@ -214,7 +216,7 @@ class FadingReplay(Replay):
             raise ValueError(f"explore_steps {explore_steps} and tiles {tiles} must be at least 1")
         super().__init__(obs_dim, action_dim, explore_steps * tiles)
         self.explore_steps = explore_steps
-        self.reward_floor = reward_floor
+        self.reward_floor, self.return_scale = reward_floor, return_scale
         self.protect_forever = protect_forever
         self.task = task
         self.reward_norm = 1.0
@@ -305,7 +307,7 @@ class FadingReplay(Replay):
     def _tile(self) -> None:
         block = slice(0, self.explore_steps)
         mean = float(np.abs(self.reward[block], dtype=np.float64).mean())
-        self.reward_norm = max(mean, self.reward_floor)
+        self.reward_norm = max(mean, self.reward_floor) * self.return_scale
         if mean == 0.0:
             self.reward_norm = 1.0
             warnings.warn(

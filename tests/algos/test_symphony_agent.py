@@ -13,7 +13,7 @@ from symphony_agents import agent, explore, set_actor_output
 
 from cadenza.algos import EnvInfo, TrainingDiverged
 from cadenza.algos.symphony import Symphony
-from cadenza.algos.symphony_config import MAX_AUTHORITY, SymphonyConfig
+from cadenza.algos.symphony_config import MAX_AUTHORITY, PRESETS, SymphonyConfig
 
 torch.set_num_threads(1)
 
@@ -281,6 +281,9 @@ def test_presets_and_paper_mode():
     assert (paper.q_floor, paper.reward_floor, paper.final_fall_steps) == (0.0, 0.0, 50)
     assert (paper.protect_terminals, paper.action_bounds, paper.authority) == ("forever", "unit", 1.0)
     assert SymphonyConfig(paper_mode=True, q_floor=0.5).q_floor == 0.5
+    # The published presets divide rewards as the paper does.
+    scales = {name: SymphonyConfig.from_preset(name).return_scale for name in PRESETS}
+    assert scales == {"s3": 1.0, "se": 1.0, "s2": 1.0, "ed": 1.0, "small": 50.0, "tiny": 1.0}
     with pytest.raises(dataclasses.FrozenInstanceError):
         s3.lr = 1.0  # type: ignore[misc]
 

@@ -109,6 +109,7 @@ class Symphony:
         self._q_floor = scalar(config.q_floor, dtype, self.device)
         self.buffer = FadingReplay(
             self.obs_dim, n_a, config.explore_steps, config.tiles, reward_floor=config.reward_floor,
+            return_scale=config.return_scale,
             protect_forever=config.protect_terminals == "forever", task=self.env_info.task,
         )  # fmt: skip
         self.env_steps = 0

@@ -12,6 +12,7 @@ _PAPER: dict[str, Any] = {
     "action_bounds": "unit",
     "q_floor": 0.0,
     "reward_floor": 0.0,
+    "return_scale": 1.0,
     "final_fall_steps": 50,
     "protect_terminals": "forever",
 }
@@ -20,7 +21,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "se": {"noise_std": 1.0 / math.pi, "noise_clip": math.pi},
     "s2": {"explore_steps": 20_480, "tiles": 25, "lr": 5e-5, "gradient_dropout": 0.5},
     "ed": {"explore_steps": 7_680, "hidden": 384, "updates_per_step": 2},
-    "small": {"explore_steps": 5_120, "hidden": 256, "updates_per_step": 1, "lr": 3e-4},
+    "small": {
+        "explore_steps": 5_120,
+        "tiles": 10,
+        "hidden": 256,
+        "updates_per_step": 1,
+        "lr": 3e-4,
+        "return_scale": 50.0,
+    },
     "tiny": {"explore_steps": 2_560, "hidden": 128, "lr": 3e-4},
 }
 
@@ -46,7 +54,8 @@ class SymphonyConfig:
         action_bounds: "robot": actions span the environment's bounds; "unit": ±1 for every joint (paper).
         authority: stretches the noise-free policy, 1 to 1/tanh 1, which reaches the bounds.
         q_floor: least denominator of the advantage.
-        reward_floor: least reward norm.
+        reward_floor: least mean magnitude of exploration's rewards that counts.
+        return_scale: rewards are divided by that magnitude times this, at least 1.
         final_fall_steps: zero the learned action that many steps before an episode's limit (paper: 50).
         protect_terminals: "once": a terminal survives one extra cycle; "forever": the official code's rule.
         paper_mode: the paper's choice for the last six fields but authority, wherever they hold their
@@ -69,6 +78,7 @@ class SymphonyConfig:
     authority: float = 1.0
     q_floor: float = 1e-2
     reward_floor: float = 1e-2
+    return_scale: float = 1.0
     final_fall_steps: int = 0
     protect_terminals: Literal["once", "forever"] = "once"
     paper_mode: bool = False
@@ -93,7 +103,8 @@ class SymphonyConfig:
         for name, low, high in (
             ("lr", 0.0, math.inf), ("gamma", 0.0, 1.0), ("tau", 0.0, 1.0), ("noise_std", 0.0, math.inf),
             ("noise_clip", 0.0, math.inf), ("gradient_dropout", 0.0, 1.0), ("authority", 1.0, MAX_AUTHORITY),
-            ("q_floor", 0.0, math.inf), ("reward_floor", 0.0, math.inf), ("final_fall_steps", 0, math.inf),
+            ("q_floor", 0.0, math.inf), ("reward_floor", 0.0, math.inf), ("return_scale", 1.0, math.inf),
+            ("final_fall_steps", 0, math.inf),
         ):  # fmt: skip
             value = getattr(self, name)
             if not (low <= value <= high and math.isfinite(value)):
