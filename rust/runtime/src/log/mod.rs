@@ -8,6 +8,7 @@ mod decode;
 mod descriptor;
 mod encode;
 pub mod entry;
+mod frame;
 pub mod header;
 pub mod read;
 pub mod record;
