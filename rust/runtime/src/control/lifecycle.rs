@@ -28,6 +28,7 @@ use crate::timing::clock::{Clock, MonotonicClock, VirtualClock, next_deadline};
 use crate::timing::sched::{self, RtReport, RtRequest};
 use crate::timing::stats::Stats;
 use crate::timing::summary::{Environment, StatsSummary};
+use crate::timing::usage::Usage;
 
 /// Requests that a handle may have under way.
 const REQUESTS: usize = 64;
@@ -227,12 +228,14 @@ impl Prepared {
         if self.config.arm {
             self.controller.obey(Request::Arm, self.device.as_mut(), &mut log);
         }
+        let before = Usage::of_this_thread().filter(|_| !self.config.virtual_clock);
         let mut turn = Turn { snapshots, signals, end_on_fault, seconds: self.config.seconds };
         let (controller, device) = (&mut self.controller, self.device.as_mut());
         // A panic is a bug of ours; the motors must not pay for it.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             turn.run(controller, device, clock, &mut inbox, &mut log, &mut stats, period_ns)
         }));
+        let usage = before.and_then(|before| Some(Usage::of_this_thread()?.since(&before)));
         let how = if outcome.is_ok() { self.robot.device.on_exit } else { Stop::Damp };
         // Motors that a dry run never switched on are not its to switch off.
         if !self.config.dry_run {
@@ -252,7 +255,7 @@ impl Prepared {
             Environment::capture(rt.clone())
         };
         let answers = self.controller.answers;
-        let summary = StatsSummary { answers, ..stats.summary(environment) };
+        let summary = StatsSummary { answers, usage, ..stats.summary(environment) };
         let record = log.finish(&summary);
         Report::new(ending, level, &self.controller, summary, rt, record, &self.header)
     }
