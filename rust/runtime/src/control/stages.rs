@@ -38,7 +38,7 @@ impl Controller {
             Ok(fresh) => self.fresh = fresh,
             Err(fault) => self.device_fault = Some(fault),
         }
-        self.state.estop |= self.estop.as_ref().is_some_and(Button::pressed);
+        self.state.estop |= self.estop.as_mut().is_some_and(Button::pressed);
         self.state.t_read_ns = clock.now_ns();
         self.state.t_sensor_ns = self.fresh.stamp_ns;
     }
