@@ -69,6 +69,8 @@ class RunConfig:
         freeze: policy steps that a new sequence may no longer change.
         late: `"drop"` or `"last"`: what becomes of a sequence that arrives when all of it is in the past.
         noise: share, 0 to 1, of the exploration noise that the bundle allows.
+        monitor_budget_us: time of a control tick that the monitors together may take on the average, µs; those
+            that take longest are stepped more rarely until they keep it. Not on the virtual clock.
         record_every: control ticks between two records of `/tick`.
         priority: real-time priority asked for (SCHED_FIFO).
         core: core to pin the control thread to.
@@ -89,6 +91,7 @@ class RunConfig:
     freeze: int = 0
     late: str = "drop"
     noise: float = 0.0
+    monitor_budget_us: float | None = None
     record_every: int = 1
     priority: int = 80
     core: int | None = None
@@ -316,7 +319,7 @@ class Handle:
         return Snapshot(**self._native.snapshot())
 
     def wait(self, timeout: float | None = None, raise_on_fault: bool = False) -> Report:
-        """Waits for the end of the run.
+        """Waits for the end of the run. Other threads may use the handle meanwhile, to stop the loop for one.
 
         Raises:
             TimeoutError: it still runs after `timeout` seconds.

@@ -59,7 +59,8 @@ fn ten_monitors_allocate_nothing() {
         for tick in 0..5_000u64 {
             let z = if tick % 700 == 333 { f64::NAN } else { (tick as f64 * 0.01).sin() };
             let (state, sent) = (&rig.state, rig.gate.sent());
-            let inputs = Inputs { state, sent, frames: &[[0.0, 0.0, z]], age_ns: 0, level: Level::Run };
+            let (frames, level) = (&[[0.0, 0.0, z]], Level::Run);
+            let inputs = Inputs { state, sent, frames, age_ns: 0, level, exhausted: false };
             table.fill(&inputs, &mut signals);
             monitors.step(tick, &signals, |_, change| {
                 verdicts += 1;

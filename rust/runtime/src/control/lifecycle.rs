@@ -20,7 +20,7 @@ use super::switch::{Port, Successor, SwitchRefusal, Switcher, switcher};
 use super::tick::{Controller, Due};
 use crate::config::RunConfig;
 use crate::device::{Device, Stop, TimeSource};
-use crate::log::header::{LogHeader, MonitorHeader};
+use crate::log::header::LogHeader;
 use crate::log::record::Recorder;
 use crate::robot::Robot;
 use crate::safety::{Level, Phase, Reason};
@@ -71,18 +71,13 @@ impl Prepared {
         if let Some(estops) = &estops {
             controller.obey_button(estops.button());
         }
-        let monitors = controller.skill.monitors.headers().map(|(name, dt, formula)| MonitorHeader {
-            name: name.into(),
-            dt,
-            formula: formula.into(),
-        });
         let manifest = bundle.manifest();
         let header = LogHeader {
             policy_hz: 1.0 / manifest.rates.policy_dt,
             commands: manifest.commands.iter().map(|c| c.name.clone()).collect(),
             frames: manifest.frames.iter().map(|f| f.name.clone()).collect(),
             actions: manifest.action.joints.clone(),
-            monitors: monitors.collect(),
+            monitors: entry.monitors,
             objects: device.info().objects.clone(),
             bundle: entry.name,
             bundle_sha256: entry.sha256,
@@ -407,7 +402,8 @@ impl Handle {
 
     /// Waits for the end; `None` when it has not come within `timeout`, or was given out before.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Option<Report> {
-        let until = timeout.map(|t| Instant::now() + t);
+        // A time beyond the clock is no end at all.
+        let until = timeout.and_then(|t| Instant::now().checked_add(t));
         while self.thread.as_ref().is_some_and(|t| !t.is_finished()) {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return None;

@@ -74,6 +74,7 @@ impl Loader {
             manifest_json: manifest.to_json(),
             spec_stl: specification.unwrap_or_default().into(),
             late,
+            monitors: skill.monitors.headers(),
         };
         Ok(Loaded { skill, entry, parity, placement })
     }

@@ -235,6 +235,7 @@ impl Controller {
             frames: &self.skill.frames,
             age_ns: self.gate.age_ns(),
             level: self.gate.level(),
+            exhausted: self.target.flow == Flow::Exhausted,
         };
         self.skill.table.fill(&inputs, &mut self.skill.signals);
         let gate = &mut self.gate;
@@ -246,6 +247,12 @@ impl Controller {
                 Change::Cleared => gate.monitor_cleared(verdict.monitor),
             }
         });
+    }
+
+    /// Reports each monitor of the bundle that is stepped more rarely than its property asks for.
+    pub(super) fn tell_slowed(&mut self) {
+        let slowed = self.skill.monitors.slowed(self.state.tick);
+        slowed.for_each(|fault| self.gate.report(fault));
     }
 
     /// Sends the command. Nothing changes it after the gate.
