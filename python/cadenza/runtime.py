@@ -69,8 +69,8 @@ class RunConfig:
         freeze: policy steps that a new sequence may no longer change.
         late: `"drop"` or `"last"`: what becomes of a sequence that arrives when all of it is in the past.
         noise: share, 0 to 1, of the exploration noise that the bundle allows.
-        monitor_budget_us: time of a control tick that the monitors together may take on the average, µs; those
-            that take longest are stepped more rarely until they keep it. Not on the virtual clock.
+        monitor_budget_us: time of a control tick that the monitors together may take on the average, µs;
+            those that take longest are stepped more rarely until they keep it. Not on the virtual clock.
         record_every: control ticks between two records of `/tick`.
         priority: real-time priority asked for (SCHED_FIFO).
         core: core to pin the control thread to.

@@ -221,8 +221,8 @@ def test_monitors_that_take_too_long_are_slowed_and_followed_by_a_replay(reach_b
 
     own, _ = run(None)
     assert not [f for f in own.faults if f["reason"] == "MONITOR_SLOWED"]
-    # What a step takes depends on the machine and on what else it does: a time that was short but not too short may
-    # not be so again.
+    # What a step takes depends on the machine and on what else it does: a time that was short but not too
+    # short may not be so again.
     for _ in range(50):
         with pytest.raises(ValueError, match="monitor_budget_us") as refused:
             run(1e-9)
