@@ -259,6 +259,23 @@ fn a_damaged_chunk_is_lost_alone() {
 }
 
 #[test]
+fn a_header_that_names_too_much_is_refused() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join("run.mcap");
+    let mut long = header(true);
+    let monitor = long.monitors[0].clone();
+    for (count, taken) in [(64, true), (65, false)] {
+        long.monitors = vec![monitor.clone(); count];
+        let mut recorder = Recorder::start(&path, long.clone());
+        recorder.push(Entry::State(&state(0)));
+        assert!(recorder.finish(&StatsSummary::default()).complete());
+        assert_eq!(Log::open(&path).is_ok(), taken, "{count}");
+    }
+    let error = Log::open(&path).unwrap_err().to_string();
+    assert!(error.contains("65 monitors, at most 64"), "{error}");
+}
+
+#[test]
 fn a_length_that_lies_ends_the_reading() {
     for bytes in [
         &include_bytes!("../../../fuzz/seeds/mcap_read/long_key.mcap")[..],

@@ -15,8 +15,9 @@ use super::entry::{BundleEntry, Request, TickEntry, VerdictEntry};
 use super::frame::{Records, is_read};
 use super::header::{DROPS, LogHeader, RUN, STATS};
 use super::schema::Topic;
+use crate::safety::monitors::MAX_MONITORS;
 use crate::safety::{Fault, Reason};
-use crate::state::{Command, State};
+use crate::state::{Command, MAX_JOINTS, State};
 use crate::timing::summary::StatsSummary;
 
 /// Why a log cannot be read.
@@ -438,6 +439,14 @@ impl Scan {
             Some(Err(error)) => return Err(LogError::NoHeader(error)),
             None => return Err(LogError::NoHeader("the metadata record cadenza.run is missing".into())),
         };
+        // Whoever reads a log makes room for what its header names.
+        for (what, count, most) in
+            [("joints", header.joints.len(), MAX_JOINTS), ("monitors", header.monitors.len(), MAX_MONITORS)]
+        {
+            if count > most {
+                return Err(LogError::NoHeader(format!("it names {count} {what}, at most {most}")));
+            }
+        }
         for (name, text) in self.attachments {
             header.attach(&name, text);
         }

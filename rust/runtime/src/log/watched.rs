@@ -3,6 +3,7 @@
 use super::header::MonitorHeader;
 use super::{Log, LogError};
 use crate::safety::Reason;
+use crate::safety::monitors::MAX_MONITORS;
 
 /// The monitors of one bundle, for as long as it had the robot.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,20 +27,21 @@ impl Log {
         let header = self.header();
         let (bundle, monitors) = (header.bundle.clone(), header.monitors.clone());
         let mut all = vec![Watched { bundle, from: 0, until: None, monitors }];
-        let offers = self.bundles().collect::<Result<Vec<_>, _>>()?;
+        let mut offers = self.bundles().collect::<Result<Vec<_>, _>>()?;
         for event in self.events() {
             let event = event?.value;
             if event.reason != Reason::BundleSwitched {
                 continue;
             }
-            // A newer offer takes the place of one that waits, so the newest is the one that took over. A log that lost it
-            // does not know what watches from here on.
-            let offer = offers.iter().rev().find(|offer| offer.value.tick <= event.tick);
-            let offer = offer.map(|offer| offer.value.bundle.clone()).unwrap_or_default();
+            // A newer offer takes the place of one that waits, so the newest is the one that took over, and none takes over
+            // twice. A log that lost it does not know what watches from here on.
+            let later = offers.iter().position(|offer| offer.value.tick > event.tick).unwrap_or(offers.len());
+            let offer = offers.drain(..later).next_back().map(|offer| offer.value.bundle).unwrap_or_default();
             if let Some(last) = all.last_mut() {
                 last.until = Some(event.tick);
             }
-            let (bundle, monitors) = (offer.name, offer.monitors);
+            let (bundle, mut monitors) = (offer.name, offer.monitors);
+            monitors.truncate(MAX_MONITORS);
             all.push(Watched { bundle, from: event.tick, until: None, monitors });
         }
         Ok(all)

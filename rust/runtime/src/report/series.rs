@@ -1,7 +1,9 @@
 //! Curves of a run, thinned while they are read.
 
 use crate::action::Flow;
+use crate::log::entry::VerdictEntry;
 use crate::log::header::MonitorHeader;
+use crate::log::read::Logged;
 use crate::log::{Log, LogError};
 use crate::safety::{Fault, Level};
 use crate::timing::clock::period_ns;
@@ -175,16 +177,20 @@ fn monitors(
     let mut curves = Vec::new();
     let mut verdicts = log.verdicts().peekable();
     for watched in &all {
-        let mut thins = vec![([thin(), thin(), thin()], None::<f64>); watched.monitors.len()];
+        // Room for curves only where there is something to draw.
+        let mut thins: Vec<Option<[Thin; 3]>> = vec![None; watched.monitors.len()];
+        let mut worst = vec![None::<f64>; watched.monitors.len()];
         let mut begin = None;
-        while let Some(verdict) =
-            verdicts.next_if(|v| v.as_ref().map_or(true, |v| watched.holds(v.value.tick)))
-        {
+        let its =
+            |v: &Result<Logged<VerdictEntry>, _>| v.as_ref().map_or(true, |v| watched.holds(v.value.tick));
+        while let Some(verdict) = verdicts.next_if(its) {
             let verdict = verdict?;
             let (t, v) = (at(verdict.log_ns), verdict.value);
             begin = begin.or(Some(t));
+            let place = usize::from(v.monitor);
             // A monitor that the log does not name has no chart.
-            let Some(([closed, lo, hi], worst)) = thins.get_mut(usize::from(v.monitor)) else { continue };
+            let (Some(room), Some(worst)) = (thins.get_mut(place), worst.get_mut(place)) else { continue };
+            let [closed, lo, hi] = room.get_or_insert_with(|| [thin(), thin(), thin()]);
             lo.add(t, v.lo);
             hi.add(t, v.hi);
             if let Some(rho) = v.closed {
@@ -193,10 +199,18 @@ fn monitors(
             }
         }
         let bundle = (all.len() > 1).then(|| (watched.bundle.clone(), begin.unwrap_or(0.0)));
-        curves.extend(thins.into_iter().zip(&watched.monitors).map(|(([closed, lo, hi], worst), header)| {
+        for ((thins, worst), header) in thins.iter().zip(worst).zip(&watched.monitors) {
+            let curve = |i: usize| thins.as_ref().map_or_else(Curve::new, |thins| thins[i].curve());
             let (header, bundle) = (header.clone(), bundle.clone());
-            MonitorCurves { header, bundle, closed: closed.curve(), lo: lo.curve(), hi: hi.curve(), worst }
-        }));
+            curves.push(MonitorCurves {
+                header,
+                bundle,
+                closed: curve(0),
+                lo: curve(1),
+                hi: curve(2),
+                worst,
+            });
+        }
     }
     Ok(curves)
 }
