@@ -29,6 +29,8 @@ lint: install
 	ruff format --check .
 	pyright
 
+# What is measured says which source it was built of.
+bench: export CADENZA_COMMIT := $(shell git describe --always --dirty --abbrev=10 2>/dev/null)
 bench: install
 	python benches/run.py
 

@@ -88,7 +88,7 @@ class RunLog:
         command: positions sent.
         command_velocity: velocities sent.
         level: level of each command `[C]`, an index of `LEVELS`.
-        monitors: one for each formula.
+        monitors: one for each formula of each bundle that had the robot.
         events: faults in order, `{"tick", "reason", "subject", "value", "limit", "level"}`.
         stats: statistics of the run; `None` when it was killed.
         dropped: messages that the recorder lost, by topic.
@@ -146,10 +146,15 @@ def load(log: str | Path) -> RunLog:
         return {name: columns[key][:, i] for i, name in enumerate(names)}
 
     monitors = []
-    for i, monitor in enumerate(header["monitors"]):
-        rows = verdicts["monitor"] == i
-        tick, closed, lo, hi = (verdicts[key][rows] for key in ("tick", "closed", "lo", "hi"))
-        monitors.append(Monitor(monitor["name"], monitor["formula"], tick, closed, lo, hi))
+    watched = native.watched()
+    for bundle, start, end, its in watched:
+        of_bundle = (verdicts["tick"] >= start) & (verdicts["tick"] < (np.inf if end is None else end))
+        for i, (name, formula) in enumerate(its):
+            rows = of_bundle & (verdicts["monitor"] == i)
+            tick, closed, lo, hi = (verdicts[key][rows] for key in ("tick", "closed", "lo", "hi"))
+            # bundles may watch properties of one name, and one bundle may have the robot twice
+            label = name if len(watched) == 1 else f"{name} ({bundle} from tick {start})"
+            monitors.append(Monitor(label, formula, tick, closed, lo, hi))
     return RunLog(
         path=path,
         header=header,

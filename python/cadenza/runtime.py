@@ -72,6 +72,8 @@ class RunConfig:
         fallback: bundle that takes over when a monitor with the action `fallback_policy` trips, and with
             `late="fallback"`.
         noise: share, 0 to 1, of the exploration noise that the bundle allows.
+        monitor_budget_us: time of a control tick that the monitors together may take on the average, µs;
+            those that take longest are stepped more rarely until they keep it. Not on the virtual clock.
         record_every: control ticks between two records of `/tick`.
         priority: real-time priority asked for (SCHED_FIFO).
         core: core to pin the control thread to.
@@ -93,6 +95,7 @@ class RunConfig:
     late: str = "drop"
     fallback: str | None = None
     noise: float = 0.0
+    monitor_budget_us: float | None = None
     record_every: int = 1
     priority: int = 80
     core: int | None = None
@@ -321,7 +324,7 @@ class Handle:
         return Snapshot(**self._native.snapshot())
 
     def wait(self, timeout: float | None = None, raise_on_fault: bool = False) -> Report:
-        """Waits for the end of the run.
+        """Waits for the end of the run. Other threads may use the handle meanwhile, to stop the loop for one.
 
         Raises:
             TimeoutError: it still runs after `timeout` seconds.

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -223,6 +224,65 @@ def test_a_fallback_that_cannot_be_used_is_refused_with_its_name(reach_bundle, a
     assert "late = fallback" in alone.stderr
 
 
+def test_others_use_the_handle_while_one_waits(reach_bundle):
+    with Runtime(reach_bundle, robot=ROBOT, device="null", config=RunConfig()).start() as handle:
+        reports = []
+        waiting = [threading.Thread(target=lambda: reports.append(handle.wait())) for _ in range(2)]
+        for thread in waiting:
+            thread.start()
+        wait_for(handle, lambda s: s.authority > 0)
+        handle.command(**GOAL)
+        assert not reports
+        handle.stop()
+        for thread in waiting:
+            thread.join(timeout=60)
+    assert [r.exit_code for r in reports] == [0, 0] and handle.wait().ticks == reports[0].ticks
+
+
+def test_ctrl_c_ends_a_wait_and_the_block_stops_the_loop(reach_bundle):
+    with Runtime(reach_bundle, robot=ROBOT, device="null", config=RunConfig()).start() as handle:
+        wait_for(handle, lambda s: s.authority > 0)
+        with pytest.raises(KeyboardInterrupt):
+            threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+            handle.wait(timeout=60)
+        assert handle.snapshot().level == "run"
+    assert handle.wait().exit_code == 0
+
+
+def test_monitors_that_take_too_long_are_slowed_and_followed_by_a_replay(reach_bundle, tmp_path):
+    def run(budget):
+        log = tmp_path / "run.mcap"
+        config = RunConfig(seconds=0.5, record=str(log), monitor_budget_us=budget)
+        return Runtime(reach_bundle, robot=ROBOT, device="null", config=config).run({0.0: GOAL}), log
+
+    own, _ = run(None)
+    assert not [f for f in own.faults if f["reason"] == "MONITOR_SLOWED"]
+    # What a step takes depends on the machine and on what else it does: a time that was short but not too
+    # short may not be so again.
+    for _ in range(50):
+        with pytest.raises(ValueError, match="monitor_budget_us") as refused:
+            run(1e-9)
+        least = float(re.search(r"monitors take ([\d.e-]+) µs", str(refused.value))[1])
+        try:
+            report, log = run(1.3 * least)
+        except ValueError:
+            continue
+        if slowed := [f for f in report.faults if f["reason"] == "MONITOR_SLOWED"]:
+            break
+    periods = {m["name"]: m["dt"] for m in report.monitors}
+    before = {m["name"]: m["dt"] for m in own.monitors}
+    for fault in slowed:
+        name = fault["subject"]
+        assert (fault["value"], fault["limit"], fault["level"]) == (periods[name], before[name], "run")
+        assert periods[name] / before[name] in (2, 4, 8, 16)
+    header = json.loads(_native.Log(log).header)
+    assert {m["name"]: m["dt"] for m in header["monitors"]} == periods
+    replayed = subprocess.run(
+        [sys.executable, "-m", "cadenza.cli", "replay", str(log)], capture_output=True, text=True, check=False
+    )
+    assert f"{report.ticks}/{report.ticks} commands identical" in replayed.stdout, replayed.stderr
+
+
 def test_leaving_the_block_stops_the_loop(reach_bundle):
     with Runtime(reach_bundle, robot=ROBOT, device="null", config=RunConfig()).start() as handle:
         time.sleep(0.1)
@@ -346,6 +406,8 @@ def test_the_configuration_is_that_of_rust():
         ({"virtual_clock": True}, "seconds.*virtual clock"),
         ({"record_every": 0}, "record_every"),
         ({"priority": 99}, "priority.*99"),
+        ({"monitor_budget_us": 0.0}, "monitor_budget_us = 0"),
+        ({"monitor_budget_us": 1e-9}, "monitors take.*monitor_budget_us = 0.000000001"),
         ({"upsample": "sinc"}, "sinc.*hold.*linear.*cubic"),
         ({"upsample": "cubic"}, "horizon.*1"),
         ({"seam": "blend"}, "blend.*replace.*fade"),

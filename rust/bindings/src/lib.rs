@@ -15,7 +15,12 @@ mod run;
 mod sim;
 mod stl;
 
+use cadenza_runtime::timing::usage::Counting;
 use pyo3::prelude::*;
+
+/// Counts what `bench latency` tells of the heap.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Rust side of Cadenza.
 #[pymodule]

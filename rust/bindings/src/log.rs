@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cadenza_runtime::control::FaultReport;
 use cadenza_runtime::log::entry::VerdictEntry;
-use cadenza_runtime::log::{Log, LogError};
+use cadenza_runtime::log::{Log, LogError, Watched};
 use cadenza_runtime::report;
 use cadenza_runtime::state::Joints;
 use numpy::ndarray::Array2;
@@ -92,15 +92,28 @@ impl PyLog {
         Ok(d)
     }
 
+    /// The monitors of each bundle that had the robot: `bundle`, its ticks `from` … `until` (None for the last one), and
+    /// `(name, formula)` of each in the order of their indices.
+    #[expect(clippy::type_complexity, reason = "the rows of a table, as the stub spells them")]
+    fn watched(&self) -> PyResult<Vec<(String, u64, Option<u64>, Vec<(String, String)>)>> {
+        let watched = self.0.watched().map_err(error::log)?.into_iter();
+        let row = |Watched { bundle, from, until, monitors }| {
+            (bundle, from, until, monitors.into_iter().map(|m| (m.name, m.formula)).collect())
+        };
+        Ok(watched.map(row).collect())
+    }
+
     /// Faults in order as JSON: `[{"tick", "reason", "subject", "value", "limit", "level"}]`.
     fn events(&self) -> PyResult<String> {
         let header = self.0.header();
         let joints: Vec<String> = header.joints.iter().map(|j| j.name.clone()).collect();
-        let monitors: Vec<String> = header.monitors.iter().map(|m| m.name.clone()).collect();
+        let watched = self.0.watched().map_err(error::log)?;
         let faults = self
             .0
             .events()
-            .map(|e| e.map(|e| FaultReport::new(&e.value, &joints, &monitors)))
+            .map(|e| {
+                e.map(|e| FaultReport::new(&e.value, &joints, &Watched::names_at(&watched, e.value.tick)))
+            })
             .collect::<Result<Vec<_>, LogError>>()
             .map_err(error::log)?;
         serde_json::to_string(&faults).map_err(error::log)

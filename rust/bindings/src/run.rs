@@ -71,7 +71,8 @@ impl PyRuntime {
     /// Starts the loop in its own thread.
     fn start(&self) -> PyResult<PyHandle> {
         let prepared = self.take()?;
-        Ok(PyHandle { handle: Mutex::new(prepared.start()), switching: Mutex::new(()) })
+        let handle = Mutex::new(prepared.start());
+        Ok(PyHandle { handle, switching: Mutex::new(()), report: Mutex::new(None) })
     }
 
     /// Runs to the end; `commands` are (time in s, name, value). The report as JSON.
@@ -99,14 +100,31 @@ impl PyRuntime {
 pub(crate) struct PyHandle {
     handle: Mutex<Handle>,
     switching: Mutex<()>,
+    /// Once the loop has ended; whoever waits gets it.
+    report: Mutex<Option<String>>,
+}
+
+/// How long a wait sleeps between two looks.
+const LOOK: Duration = Duration::from_millis(2);
+
+fn broken<E>(_: E) -> PyErr {
+    PyRuntimeError::new_err("the handle is broken")
 }
 
 impl PyHandle {
     fn with<T>(&self, f: impl FnOnce(&mut Handle) -> T) -> PyResult<T> {
-        self.handle
-            .lock()
-            .map(|mut handle| f(&mut handle))
-            .map_err(|_| PyRuntimeError::new_err("the handle is broken"))
+        self.handle.lock().map(|mut handle| f(&mut handle)).map_err(broken)
+    }
+
+    /// The report if the loop has ended.
+    fn ended(&self) -> PyResult<Option<String>> {
+        let mut report = self.report.lock().map_err(broken)?;
+        if report.is_none()
+            && let Some(ended) = self.with(|handle| handle.wait(Some(Duration::ZERO)))?
+        {
+            *report = Some(json(&ended)?);
+        }
+        Ok(report.clone())
     }
 
     fn ask(&self, request: Request) -> PyResult<()> {
@@ -145,7 +163,7 @@ impl PyHandle {
     /// Gives the robot to another bundle; the tick at which it took over.
     #[pyo3(signature = (bundle, timeout=5.0))]
     fn switch(&self, py: Python<'_>, bundle: &PyBundle, timeout: f64) -> PyResult<u64> {
-        let until = Instant::now() + seconds(timeout)?;
+        let until = Instant::now().checked_add(seconds(timeout)?);
         // One at a time. One that was not waited for may still be under way: outcomes come in order, the last is this one's.
         py.detach(|| {
             let _turn = self.switching.lock();
@@ -157,10 +175,10 @@ impl PyHandle {
                     Some((_, 1..)) => {}
                     Some((Ok(tick), 0)) => return Ok(tick),
                     Some((Err(refusal), 0)) => return Err(PyValueError::new_err(refusal.to_string())),
-                    None if Instant::now() >= until => {
+                    None if until.is_some_and(|until| Instant::now() >= until) => {
                         return Err(PyTimeoutError::new_err(format!("no policy step within {timeout} s")));
                     }
-                    None => std::thread::sleep(Duration::from_millis(1)),
+                    None => std::thread::sleep(LOOK),
                 }
             }
         })
@@ -188,11 +206,18 @@ impl PyHandle {
     /// Waits for the end; the report as JSON.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<String> {
-        let timeout = timeout.map(seconds).transpose()?;
-        let report = py.detach(|| self.with(|handle| handle.wait(timeout)))?;
-        let report = report
-            .ok_or_else(|| PyTimeoutError::new_err("the loop still runs, or its report was given out"))?;
-        json(&report)
+        let until = timeout.map(seconds).transpose()?.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            // Nothing is locked while it sleeps: other threads may stop the loop meanwhile.
+            if let Some(report) = py.detach(|| self.ended())? {
+                return Ok(report);
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Err(PyTimeoutError::new_err("the loop still runs"));
+            }
+            py.check_signals()?;
+            py.detach(|| std::thread::sleep(LOOK));
+        }
     }
 }
 

@@ -6,6 +6,11 @@ use std::process::ExitCode;
 use cadenza_runtime::cli::{Host, main as cli};
 use cadenza_runtime::device::{Device, TimeSource};
 use cadenza_runtime::robot::Robot;
+use cadenza_runtime::timing::usage::Counting;
+
+/// Counts what `bench latency` tells of the heap.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 struct Bare;
 

@@ -42,6 +42,9 @@ pub struct RunConfig {
     pub fallback: Option<PathBuf>,
     /// Share, 0 to 1, of the exploration noise that the bundle allows.
     pub noise: f64,
+    /// Time of a control tick that all monitors together may take on the average, µs; without a limit when absent.
+    /// Those that take longest are stepped more rarely until they keep it. Not on the virtual clock.
+    pub monitor_budget_us: Option<f64>,
     /// Control ticks between two records of `/tick`; states and commands are always recorded.
     pub record_every: u32,
     /// Real-time priority asked for (SCHED_FIFO).
@@ -72,6 +75,7 @@ impl Default for RunConfig {
             late: Late::Drop,
             fallback: None,
             noise: 0.0,
+            monitor_budget_us: None,
             record_every: 1,
             priority: 80,
             core: None,
@@ -105,6 +109,11 @@ impl RunConfig {
             _ if self.late == Late::Fallback && self.fallback.is_none() => {
                 bad("late", "fallback".into(), "a fallback bundle beside it")
             }
+            _ if self.monitor_budget_us.is_some_and(|us| !(us.is_finite() && us > 0.0)) => bad(
+                "monitor_budget_us",
+                self.monitor_budget_us.map_or_else(String::new, |us| us.to_string()),
+                "a positive number",
+            ),
             _ if self.record_every == 0 => bad("record_every", "0".into(), "at least 1"),
             _ if !(1..=98).contains(&self.priority) => bad("priority", self.priority.to_string(), "1 to 98"),
             _ => Ok(()),

@@ -1,55 +1,31 @@
 //! `read` and `write` of the inline devices do not touch the heap.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
 
 use cadenza_runtime::device::fault::{Faulty, Injection, Trouble};
 use cadenza_runtime::device::null::NullDevice;
 use cadenza_runtime::device::replay::ReplayDevice;
 use cadenza_runtime::device::{Device, DeviceFault, Freshness, Stop, TimeSource};
 use cadenza_runtime::state::{Command, State};
+use counting::calls_of;
 use support::{Rig, command, robot};
 
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 #[path = "devices/support.rs"]
 mod support;
 
-thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is handed to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.set(CALLS.get() + 1);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        CALLS.set(CALLS.get() + 1);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Heap calls of 1,000 ticks and a stop.
 fn heap_calls(device: &mut dyn Device, commands: &[Command]) -> u64 {
     let mut state = State::new(0);
-    let before = CALLS.get();
-    for c in commands {
-        // Faults are an answer too: they must not allocate either.
+    calls_of(|| {
+        for c in commands {
+            // Faults are an answer too: they must not allocate either.
+            let _ = device.read(&mut state);
+            let _ = device.write(c);
+        }
         let _ = device.read(&mut state);
-        let _ = device.write(c);
-    }
-    let _ = device.read(&mut state);
-    let _ = device.stop(Stop::Hold);
-    CALLS.get() - before
+        let _ = device.stop(Stop::Hold);
+    })
 }
 
 fn commands() -> Vec<Command> {
@@ -64,9 +40,7 @@ fn commands() -> Vec<Command> {
 
 #[test]
 fn the_counter_counts() {
-    let before = CALLS.get();
-    drop(std::hint::black_box(Box::new(1)));
-    assert_eq!(CALLS.get() - before, 2);
+    assert_eq!(calls_of(|| drop(std::hint::black_box(Box::new(1)))), 2);
 }
 
 #[test]

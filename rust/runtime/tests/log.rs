@@ -257,3 +257,42 @@ fn a_damaged_chunk_is_lost_alone() {
     assert_eq!(gap.lost, gap.before - gap.after - 1);
     assert_eq!(log.len(Topic::State) as u64, 3000 - gap.lost);
 }
+
+#[test]
+fn a_header_that_names_too_much_is_refused() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join("run.mcap");
+    let mut long = header(true);
+    let monitor = long.monitors[0].clone();
+    for (count, taken) in [(64, true), (65, false)] {
+        long.monitors = vec![monitor.clone(); count];
+        let mut recorder = Recorder::start(&path, long.clone());
+        recorder.push(Entry::State(&state(0)));
+        assert!(recorder.finish(&StatsSummary::default()).complete());
+        assert_eq!(Log::open(&path).is_ok(), taken, "{count}");
+    }
+    let error = Log::open(&path).unwrap_err().to_string();
+    assert!(error.contains("65 monitors, at most 64"), "{error}");
+}
+
+#[test]
+fn a_length_that_lies_ends_the_reading() {
+    for bytes in [
+        &include_bytes!("../../../fuzz/seeds/mcap_read/long_key.mcap")[..],
+        include_bytes!("../../../fuzz/seeds/mcap_read/short_attachment.mcap"),
+        include_bytes!("../../../fuzz/seeds/mcap_read/long_chunk.mcap"),
+    ] {
+        assert!(matches!(Log::from_bytes(bytes), Err(LogError::NoHeader(_))));
+        // After a whole log it costs the rest and nothing before it.
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join("run.mcap");
+        assert!(common::record(&path, 100, true).complete());
+        let mut file = std::fs::read(&path).expect("file");
+        // In front of the footer, which is 9 + 20 bytes long and followed by 8 more.
+        let footer = file.len() - 37;
+        file.splice(footer..footer, bytes[8..].iter().copied());
+        let log = Log::from_bytes(&file).expect("the header stands before it");
+        assert_eq!(log.len(Topic::State), 100);
+        assert!(log.damage().iter().any(|d| d.contains("breaks off: a length")), "{:?}", log.damage());
+    }
+}

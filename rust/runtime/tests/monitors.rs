@@ -39,7 +39,8 @@ fn feed(monitors: &mut Monitors, heights: impl IntoIterator<Item = f64>) -> Vec<
     let (state, sent) = (State::new(2), Command::off(2));
     for (tick, z) in heights.into_iter().enumerate() {
         let frames = &[[0.0, 0.0, z]];
-        let inputs = Inputs { state: &state, sent: &sent, frames, age_ns: 0, level: Level::Run };
+        let inputs =
+            Inputs { state: &state, sent: &sent, frames, age_ns: 0, level: Level::Run, exhausted: false };
         table.fill(&inputs, &mut signals);
         monitors.step(tick as u64, &signals, |entry, change| seen.push((*entry, change)));
     }
@@ -73,7 +74,8 @@ fn every_name_reads_its_number() {
     let mut signals = table.signals();
     let frames = &[[0.1, 0.2, 0.3]];
     let mut read = |state: &State, name: &str| {
-        let inputs = Inputs { state, sent: &sent, frames, age_ns: 3_000_000, level: Level::SoftStop };
+        let (age_ns, level) = (3_000_000, Level::SoftStop);
+        let inputs = Inputs { state, sent: &sent, frames, age_ns, level, exhausted: true };
         table.fill(&inputs, &mut signals);
         signals.values()[table.index(name).unwrap_or_else(|| panic!("{name}"))]
     };
@@ -92,6 +94,7 @@ fn every_name_reads_its_number() {
         ("acc.z", 6.0),
         ("age", 0.003),
         ("level", 2.0),
+        ("exhausted", 1.0),
     ];
     for (name, value) in exact {
         assert_eq!(read(&state, name), value, "{name}");
@@ -347,7 +350,8 @@ fn a_broken_fence_stops_the_robot_and_a_hold_monitor_lets_it_go_on() {
         };
         let (state, sent, age_ns) = (&rig.state, rig.gate.sent(), rig.gate.age_ns());
         let level = rig.gate.level();
-        table.fill(&Inputs { state, sent, frames: &[[0.0, 0.0, z]], age_ns, level }, &mut signals);
+        let frames = &[[0.0, 0.0, z]];
+        table.fill(&Inputs { state, sent, frames, age_ns, level, exhausted: false }, &mut signals);
         m.step(i as u64, &signals, |entry, change| match change {
             Change::Same => {}
             Change::Tripped(fault) | Change::FallBack(fault) => rig.gate.report(fault),

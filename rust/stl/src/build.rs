@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ParseError, ParseErrorKind};
 use crate::expr::{Arith, Expr, ExprId, Number};
-use crate::formula::{Formula, Inner, Node, NodeId};
+use crate::formula::{Bounds, Formula, Inner, Node, NodeId};
 use crate::parse::nearest;
 use crate::plan::{Plan, below};
 
@@ -333,6 +333,66 @@ pub(crate) fn normalised(f: &Formula, scales: &[(&str, f64)]) -> Result<Formula,
         }
         scale_of[i] = Some(*scale);
     }
+    rebuilt(f, |b, id, node| {
+        let (text, span) = (f.text(), f.span(id));
+        Ok(match node {
+            Node::Predicate { lhs, cmp, rhs } => {
+                let read = below(f.exprs(), [lhs, rhs]);
+                let mut found = read.iter().filter_map(|e| match f.exprs()[e.index()] {
+                    Expr::Signal(s) => scale_of[s as usize],
+                    _ => None,
+                });
+                match found.next() {
+                    None => Node::Predicate { lhs, cmp, rhs },
+                    Some(scale) if found.all(|other| other == scale) => {
+                        let difference = b.expr(Expr::Binary(Arith::Sub, lhs, rhs), text, &span)?;
+                        let scale = b.expr(Expr::Number(Number::new(scale)), text, &span)?;
+                        let lhs = b.expr(Expr::Binary(Arith::Div, difference, scale), text, &span)?;
+                        let rhs = b.expr(Expr::Number(Number::new(0.0)), text, &span)?;
+                        Node::Predicate { lhs, cmp, rhs }
+                    }
+                    Some(_) => {
+                        let message = "this predicate reads signals of different scales";
+                        return Err(f.error_at(id, ParseErrorKind::Unsupported, message).into());
+                    }
+                }
+            }
+            other => other,
+        })
+    })
+}
+
+/// See [`Formula::decimated`].
+pub(crate) fn decimated(f: &Formula, every: u32) -> Result<Formula, Error> {
+    rebuilt(f, |_, id, node| {
+        let refuse = |kind, message: String| f.error_at(id, kind, message);
+        let steps = |n: u32| match n.checked_rem(every) {
+            Some(0) => Ok(n / every),
+            _ => {
+                let message = format!("{n} steps are not a whole multiple of {every}");
+                Err(refuse(ParseErrorKind::NotMultipleOfDt, message))
+            }
+        };
+        let shorter = |i: Bounds| -> Result<_, ParseError> {
+            Ok(Bounds { a: steps(i.a)?, b: i.b.map(steps).transpose()? })
+        };
+        Ok(match node {
+            Node::Temporal(op, i, c) => Node::Temporal(op, shorter(i)?, c),
+            Node::Binary(op, e, i, l, r) => Node::Binary(op, e, shorter(i)?, l, r),
+            Node::Step(..) if every != 1 => {
+                let message = "an operator of one step has no place among fewer steps".into();
+                return Err(refuse(ParseErrorKind::Unsupported, message).into());
+            }
+            other => other,
+        })
+    })
+}
+
+/// The formula with each node replaced by what `edit` makes of it, over operands that are replaced already.
+fn rebuilt(
+    f: &Formula,
+    mut edit: impl FnMut(&mut Builder, NodeId, Node) -> Result<Node, Error>,
+) -> Result<Formula, Error> {
     let text = f.text();
     let mut b = Builder {
         signals: f.signals().iter().collect(),
@@ -346,32 +406,8 @@ pub(crate) fn normalised(f: &Formula, scales: &[(&str, f64)]) -> Result<Formula,
     let mut map: Vec<NodeId> = Vec::with_capacity(f.nodes().len());
     for (i, node) in f.nodes().iter().enumerate() {
         let id = NodeId(i as u32);
-        let span = f.span(id);
-        let new = match node {
-            Node::Predicate { lhs, cmp, rhs } => {
-                let read = below(f.exprs(), [*lhs, *rhs]);
-                let mut found = read.iter().filter_map(|e| match f.exprs()[e.index()] {
-                    Expr::Signal(s) => scale_of[s as usize],
-                    _ => None,
-                });
-                match found.next() {
-                    None => node.clone(),
-                    Some(scale) if found.all(|other| other == scale) => {
-                        let difference = b.expr(Expr::Binary(Arith::Sub, *lhs, *rhs), text, &span)?;
-                        let scale = b.expr(Expr::Number(Number::new(scale)), text, &span)?;
-                        let lhs = b.expr(Expr::Binary(Arith::Div, difference, scale), text, &span)?;
-                        let rhs = b.expr(Expr::Number(Number::new(0.0)), text, &span)?;
-                        Node::Predicate { lhs, cmp: *cmp, rhs }
-                    }
-                    Some(_) => {
-                        let message = "this predicate reads signals of different scales";
-                        return Err(f.error_at(id, ParseErrorKind::Unsupported, message).into());
-                    }
-                }
-            }
-            other => other.map(|k| map[k.index()]),
-        };
-        map.push(b.node(new, text, &span)?);
+        let new = edit(&mut b, id, node.map(|k| map[k.index()]))?;
+        map.push(b.node(new, text, &f.span(id))?);
     }
     let labels: Vec<_> = f.0.labels.iter().map(|(id, name)| (map[id.index()], name.clone())).collect();
     Ok(b.finish(map[f.root().index()], true, &labels, text)?)

@@ -293,6 +293,16 @@ impl Formula {
         crate::build::normalised(self, scales)
     }
 
+    /// The formula for traces of which only each `every`-th sample is kept: bounds are divided by `every`, so that they
+    /// stay the same times.
+    ///
+    /// # Errors
+    /// A bound that is not a whole multiple of `every`, and an operator that looks one step ahead or back, with its
+    /// place in the text.
+    pub fn decimated(&self, every: u32) -> Result<Formula, Error> {
+        crate::build::decimated(self, every)
+    }
+
     /// Bytes of [`Formula::text`] that a node was first written in.
     pub fn span(&self, id: NodeId) -> Range<usize> {
         let s = &self.0.spans[id.index()];

@@ -222,6 +222,60 @@ fn normalised_predicates_compare() {
 }
 
 #[test]
+fn a_decimated_formula_is_that_of_the_longer_step() {
+    let at =
+        |text: &str, dt| Formula::parse(text, &ParseOptions { dt: Some(dt), ..Default::default() }).unwrap();
+    for text in [
+        "G[0,2s](x < 0.5) and F[80ms,160ms] y > $p",
+        "(x > 0 U[40ms,1s] y > 0) or H[0,400ms](O[80ms,240ms] x > y)",
+        "x > 0 Ri[0,80ms] (z < 1 S[40ms,120ms] y > 0) -> true",
+        "rise(x > 0) -> F[0,40ms] fall(y > 0)",
+    ] {
+        for every in [1, 2, 4, 20] {
+            assert_eq!(
+                at(text, 0.002).decimated(every).unwrap(),
+                at(text, 0.002 * f64::from(every)),
+                "{text}"
+            );
+        }
+    }
+    // Where every sample is taken several times, the fewer ones say the same.
+    let mut rng = Rng(5);
+    for text in ["G[4,12] x>0", "x>0 U[4,8] y>0", "x>0 R[0,8] y>0", "O[4,8](y>0 S[0,12] z>0)"] {
+        let f = parse(text);
+        let few = trace(&mut rng, 12);
+        let many: Vec<_> = few.iter().flat_map(|v| [*v; 4]).collect();
+        let values = |f: &Formula, x: &[Vec<[f64; 3]>]| {
+            let (t, data) = (x[0].len(), pack::<f64>(x, x[0].len()));
+            let (mut out, mut w) = (vec![0.0; t], Workspace::new());
+            let traces = Traces { data: &data, n: 1, t, d: 3, lengths: None };
+            robustness_trace(f, traces, &[], &Options::default(), &mut w, &mut out).unwrap();
+            out
+        };
+        let (all, thin) = (values(&f, &[many]), values(&f.decimated(4).unwrap(), &[few]));
+        // Windows that the end of the trace cuts short differ.
+        for (i, rho) in thin.iter().enumerate().take(12 - 3) {
+            assert!(same(all[4 * i], *rho), "{text} at {i}: {} {rho}", all[4 * i]);
+        }
+    }
+    for (text, every, kind) in [
+        ("G[0,9] x>0", 2, ParseErrorKind::NotMultipleOfDt),
+        ("G[1,8] x>0", 4, ParseErrorKind::NotMultipleOfDt),
+        ("G[0,8] x>0", 0, ParseErrorKind::NotMultipleOfDt),
+        ("G[0,8] X x>0", 2, ParseErrorKind::Unsupported),
+    ] {
+        match parse(text).decimated(every).unwrap_err() {
+            Error::Formula(e) => assert_eq!(e.kind, kind, "{text}"),
+            e => panic!("{e}"),
+        }
+    }
+    assert_eq!(
+        parse("G[1,9] x>0").decimated(4).unwrap_err().to_string().lines().next(),
+        Some("1 steps are not a whole multiple of 4")
+    );
+}
+
+#[test]
 fn a_nan_that_is_not_read_leaves_the_explanation_alone() {
     // y at step 1 is NaN but until does not read it at the last instant of its window.
     let f = parse("y>0 U[0,1] x>0");

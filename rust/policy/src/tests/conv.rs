@@ -270,6 +270,7 @@ fn flipped_convolutions_never_panic() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "three dozen models take minutes under Miri")]
 fn empty_constants_are_no_reason_to_panic() {
     // All of this happens while folding: what is computed from an input is never empty.
     for (op, extra) in [

@@ -157,7 +157,7 @@ fn build(bundle: &Bundle, robot: &Robot) -> Result<(Vec<String>, Vec<String>), R
         let planner = Planner::recorded([], false);
         let error = match Controller::new(m, specification, robot, &info, planner, &RunConfig::default()) {
             Ok(controller) => {
-                return Ok((info.objects, controller.monitor_names().map(str::to_owned).collect()));
+                return Ok((info.objects, controller.monitors().names().map(str::to_owned).collect()));
             }
             Err(error) => error,
         };

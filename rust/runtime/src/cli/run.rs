@@ -14,6 +14,7 @@ use crate::device::mujoco::{SCENE, simulate};
 use crate::device::null::NullDevice;
 use crate::device::{Device, TimeSource};
 use crate::robot::Robot;
+use crate::safety::monitors::MonitorReport;
 
 /// Faults shown before the rest is only counted.
 const FAULTS: usize = 20;
@@ -81,6 +82,9 @@ pub(super) struct Args {
     /// Share, 0 to 1, of the exploration noise that the bundle allows.
     #[arg(long, value_name = "SHARE")]
     noise: Option<f64>,
+    /// Time of a control tick that the monitors may take on the average, µs; slower ones are stepped more rarely.
+    #[arg(long, value_name = "U", allow_negative_numbers = true)]
+    monitor_budget_us: Option<f64>,
     /// SCHED_FIFO priority to ask for, 1 to 98.
     #[arg(long, value_name = "P")]
     priority: Option<u8>,
@@ -163,6 +167,7 @@ fn config(args: &Args) -> Result<RunConfig, Failure> {
     config.late = args.late.unwrap_or(config.late);
     config.fallback = args.fallback.clone().or(config.fallback);
     config.noise = args.noise.unwrap_or(config.noise);
+    config.monitor_budget_us = args.monitor_budget_us.or(config.monitor_budget_us);
     config.priority = args.priority.unwrap_or(config.priority);
     config.core = args.core.or(config.core);
     config.spin_us = args.spin_us.unwrap_or(config.spin_us);
@@ -295,7 +300,9 @@ fn print(report: &Report, out: &mut Out) {
         let least =
             m.least.map_or_else(|| "nothing decided".into(), |x| format!("robustness at least {x:.4}"));
         let n = count(m.closed as usize, "instant");
-        let text = format!("{}: {least}, {n}, {} violated, {} trips", m.name, m.violated, m.trips);
+        let MonitorReport { name, violated, trips, .. } = m;
+        let step = 1e3 * m.dt;
+        let text = format!("{name}: {least}, {n} each {step:.1} ms, {violated} violated, {trips} trips");
         out.say(row("monitor", text));
     }
     for fault in report.faults.iter().take(FAULTS) {

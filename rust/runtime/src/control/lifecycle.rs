@@ -20,7 +20,7 @@ use super::switch::{Port, Successor, SwitchRefusal, Switcher, switcher};
 use super::tick::{Controller, Due};
 use crate::config::RunConfig;
 use crate::device::{Device, Stop, TimeSource};
-use crate::log::header::{LogHeader, MonitorHeader};
+use crate::log::header::LogHeader;
 use crate::log::record::Recorder;
 use crate::robot::Robot;
 use crate::safety::{Level, Phase, Reason};
@@ -28,6 +28,7 @@ use crate::timing::clock::{Clock, MonotonicClock, VirtualClock, next_deadline};
 use crate::timing::sched::{self, RtReport, RtRequest};
 use crate::timing::stats::Stats;
 use crate::timing::summary::{Environment, StatsSummary};
+use crate::timing::usage::Usage;
 
 /// Requests that a handle may have under way.
 const REQUESTS: usize = 64;
@@ -74,18 +75,13 @@ impl Prepared {
         if let Some(estops) = &estops {
             controller.obey_button(estops.button());
         }
-        let monitors = controller.skill.monitors.headers().map(|(name, dt, formula)| MonitorHeader {
-            name: name.into(),
-            dt,
-            formula: formula.into(),
-        });
         let manifest = bundle.manifest();
         let header = LogHeader {
             policy_hz: 1.0 / manifest.rates.policy_dt,
             commands: manifest.commands.iter().map(|c| c.name.clone()).collect(),
             frames: manifest.frames.iter().map(|f| f.name.clone()).collect(),
             actions: manifest.action.joints.clone(),
-            monitors: monitors.collect(),
+            monitors: entry.monitors,
             objects: device.info().objects.clone(),
             bundle: entry.name,
             bundle_sha256: entry.sha256,
@@ -231,12 +227,14 @@ impl Prepared {
         if self.config.arm {
             self.controller.obey(Request::Arm, self.device.as_mut(), &mut log);
         }
+        let before = Usage::of_this_thread().filter(|_| !self.config.virtual_clock);
         let mut turn = Turn { snapshots, signals, end_on_fault, seconds: self.config.seconds };
         let (controller, device) = (&mut self.controller, self.device.as_mut());
         // A panic is a bug of ours; the motors must not pay for it.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             turn.run(controller, device, clock, &mut inbox, &mut log, &mut stats, period_ns)
         }));
+        let usage = before.and_then(|before| Some(Usage::of_this_thread()?.since(&before)));
         let how = if outcome.is_ok() { self.robot.device.on_exit } else { Stop::Damp };
         // Motors that a dry run never switched on are not its to switch off.
         if !self.config.dry_run {
@@ -256,7 +254,7 @@ impl Prepared {
             Environment::capture(rt.clone())
         };
         let answers = self.controller.answers;
-        let summary = StatsSummary { answers, ..stats.summary(environment) };
+        let summary = StatsSummary { answers, usage, ..stats.summary(environment) };
         let record = log.finish(&summary);
         Report::new(ending, level, &self.controller, summary, rt, record, &self.header)
     }
@@ -411,7 +409,8 @@ impl Handle {
 
     /// Waits for the end; `None` when it has not come within `timeout`, or was given out before.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Option<Report> {
-        let until = timeout.map(|t| Instant::now() + t);
+        // A time beyond the clock is no end at all.
+        let until = timeout.and_then(|t| Instant::now().checked_add(t));
         while self.thread.as_ref().is_some_and(|t| !t.is_finished()) {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return None;

@@ -91,6 +91,7 @@ impl Loader {
             spec_stl: specification.unwrap_or_default().into(),
             late,
             fallback: false,
+            monitors: skill.monitors.headers(),
         };
         Ok(Loaded { skill, entry, parity, placement })
     }

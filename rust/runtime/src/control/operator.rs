@@ -2,6 +2,7 @@
 
 use super::request::Request;
 use super::tick::{Controller, Refusal};
+use crate::action::{Flow, Target};
 use crate::device::{Device, Stop};
 use crate::log::entry::Entry;
 use crate::log::record::Recorder;
@@ -110,7 +111,6 @@ impl Controller {
         (self.begun_at, self.origin) = (self.state.tick, self.state.tick);
         self.anchor = *q;
         self.skill.begin(self.state.epoch, q);
-        self.target.q = *q;
-        self.target.dq = [0.0; MAX_JOINTS];
+        self.target = Target { flow: Flow::Hold, q: *q, dq: [0.0; MAX_JOINTS] };
     }
 }

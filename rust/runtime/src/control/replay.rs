@@ -70,9 +70,14 @@ pub fn replay_on(
     whole(log)?;
     let now_ns = Arc::new(AtomicI64::new(0));
     let mut device = device(log, TimeSource::Virtual(now_ns.clone()))?;
-    // A dry run sends nothing, and what is not sent cannot be compared; its commands are those of any other run.
-    let config = RunConfig { record: None, dry_run: false, ..log.header().run.clone() };
-    let mut controller = Controller::new(manifest, specification, robot, device.info(), planner, &config)?;
+    // A dry run sends nothing, and what is not sent cannot be compared; its commands are those of any other run. What the
+    // monitors take is not measured again: the log says how often each was stepped.
+    let run = log.header().run.clone();
+    let config = RunConfig { record: None, dry_run: false, monitor_budget_us: None, ..run };
+    let objects = &device.info().objects;
+    let mut skill = Skill::new(manifest, specification, robot, objects, planner, &config)?;
+    skill.monitors.follow(&log.header().monitors)?;
+    let mut controller = Controller::around(Box::new(skill), robot, &config);
     // More can be under way than the ring holds: it is filled as they are asked for.
     let (mut switcher, port) = switcher();
     controller.switch_by(port);
@@ -122,7 +127,8 @@ fn successors(
             let manifest = Manifest::from_json(bundle.manifest_json.as_bytes())?;
             let specification = (!bundle.spec_stl.is_empty()).then_some(bundle.spec_stl.as_str());
             let planner = Planner::recorded(answers(log)?, bundle.late);
-            let skill = Skill::new(&manifest, specification, robot, objects, planner, config)?;
+            let mut skill = Skill::new(&manifest, specification, robot, objects, planner, config)?;
+            skill.monitors.follow(&bundle.monitors)?;
             Ok((tick, Successor::of(skill, bundle)))
         })
         .collect()

@@ -6,7 +6,7 @@ use super::tick::Controller;
 use crate::log::header::LogHeader;
 use crate::log::record::RecordStatus;
 use crate::safety::monitors::MonitorReport;
-use crate::safety::{Fault, Level, Reason};
+use crate::safety::{Fault, Level};
 use crate::timing::sched::RtReport;
 use crate::timing::summary::StatsSummary;
 
@@ -140,7 +140,7 @@ pub struct FaultReport {
 impl FaultReport {
     /// Names the joint, or the monitor, of `fault`.
     pub fn new(fault: &Fault, joints: &[String], monitors: &[String]) -> Self {
-        let names = if fault.reason == Reason::Monitor { monitors } else { joints };
+        let names = if fault.reason.is_about_monitors() { monitors } else { joints };
         Self {
             tick: fault.tick,
             reason: fault.reason.name(),

@@ -82,17 +82,17 @@ impl Skill {
         }
         let kinematics = Kinematics::new(&manifest.frames, robot)?;
         let table = SignalTable::new(robot, &manifest.commands, kinematics.names(), objects)?;
+        let (specs, own) = (&manifest.monitors, &robot.monitors);
+        let mut monitors = Monitors::new(specification, specs, own, &table, robot.control_dt())?;
+        // On the virtual clock time stands still while the monitors compute.
+        if let Some(budget) = config.monitor_budget_us.filter(|_| !config.virtual_clock) {
+            monitors.keep_within(budget)?;
+        }
         let zero = [0.0; MAX_JOINTS];
         let feedback = Feedback::reset(manifest, &zero);
         Ok(Self {
             planner,
-            monitors: Monitors::new(
-                specification,
-                &manifest.monitors,
-                &robot.monitors,
-                &table,
-                robot.control_dt(),
-            )?,
+            monitors,
             signals: table.signals(),
             table,
             frames: vec![[0.0; 3]; kinematics.len()],

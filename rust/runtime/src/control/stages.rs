@@ -38,7 +38,7 @@ impl Controller {
             Ok(fresh) => self.fresh = fresh,
             Err(fault) => self.device_fault = Some(fault),
         }
-        self.state.estop |= self.estop.as_ref().is_some_and(Button::pressed);
+        self.state.estop |= self.estop.as_mut().is_some_and(Button::pressed);
         self.state.t_read_ns = clock.now_ns();
         self.state.t_sensor_ns = self.fresh.stamp_ns;
     }
@@ -243,6 +243,7 @@ impl Controller {
             frames: &self.skill.frames,
             age_ns: self.gate.age_ns(),
             level: self.gate.level(),
+            exhausted: self.target.flow == Flow::Exhausted,
         };
         self.skill.table.fill(&inputs, &mut self.skill.signals);
         let (can, fallback, mut called) = (self.can_fall_back(), self.skill.fallback, false);
@@ -262,6 +263,12 @@ impl Controller {
             }
         });
         self.succession.fallback.called |= called && !self.succession.falls_back();
+    }
+
+    /// Reports each monitor of the bundle that is stepped more rarely than its property asks for.
+    pub(super) fn tell_slowed(&mut self) {
+        let slowed = self.skill.monitors.slowed(self.state.tick);
+        slowed.for_each(|fault| self.gate.report(fault));
     }
 
     /// Sends the command. Nothing changes it after the gate.

@@ -58,12 +58,15 @@ impl Successor {
             spec_stl: specification.unwrap_or_default().into(),
             late: planner.is_late(),
             fallback: false,
+            monitors: Vec::new(),
         };
         Ok(Self::of(Skill::new(manifest, specification, robot, &device.objects, planner, config)?, bundle))
     }
 
+    /// `bundle` is told what watches it.
     pub(super) fn of(skill: Skill, bundle: BundleEntry) -> Self {
         let monitors = skill.monitors.names().map(str::to_owned).collect();
+        let bundle = BundleEntry { monitors: skill.monitors.headers(), ..bundle };
         Self { skill: Box::new(skill), bundle, monitors, outcome: None }
     }
 }
@@ -229,6 +232,7 @@ impl Controller {
                     self.succession.give_back(next, Ok(tick));
                 }
                 self.report(Reason::BundleSwitched, NO_JOINT, 0.0);
+                self.tell_slowed();
             }
             Err(refusal) => self.refuse(next, refusal),
         }

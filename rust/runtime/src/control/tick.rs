@@ -17,7 +17,7 @@ use crate::log::record::Recorder;
 use crate::robot::{Overrun, Robot, Start};
 use crate::safety::arming::ArmRefusal;
 use crate::safety::gate::Gate;
-use crate::safety::{Fault, Phase};
+use crate::safety::{Fault, Monitors, Phase};
 use crate::state::{Command, Joints, MAX_JOINTS, State};
 use crate::timing::clock::Clock;
 use crate::timing::summary::AnswerSummary;
@@ -171,7 +171,7 @@ impl Controller {
         for (home, joint) in home.iter_mut().zip(&robot.joints) {
             *home = joint.home;
         }
-        Self {
+        let mut controller = Self {
             gate: Gate::new(robot, &skill.limits, robot.control_dt()),
             succession: Succession::new(&skill, config.fallback.is_some()),
             skill,
@@ -202,7 +202,9 @@ impl Controller {
             stopping: false,
             refusal: None,
             faults: Vec::with_capacity(FAULTS),
-        }
+        };
+        controller.tell_slowed();
+        controller
     }
 
     /// The newest state.
@@ -220,9 +222,9 @@ impl Controller {
         &self.gate
     }
 
-    /// Names of the monitors, in the order of their indices.
-    pub fn monitor_names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.skill.monitors.names()
+    /// The monitors of the bundle that has the robot.
+    pub fn monitors(&self) -> &Monitors {
+        &self.skill.monitors
     }
 
     /// The first faults of the run, in order.

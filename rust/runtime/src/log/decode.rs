@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::entry::{BundleEntry, Request, Stage, TickEntry, VerdictEntry};
+use super::header::MonitorHeader;
 use super::read::{BundleRecord, ChunkRecord, ObsRecord, RequestRecord};
 use super::schema;
 use crate::action::Flow;
@@ -190,8 +191,13 @@ impl Decode for RequestRecord {
 impl Decode for BundleRecord {
     fn decode(bytes: &[u8]) -> Result<Self, String> {
         let m: schema::Bundle = message(bytes)?;
-        let schema::Bundle { tick, name, sha256, manifest_json, spec_stl, late, fallback } = m;
-        Ok(Self { tick, bundle: BundleEntry { name, sha256, manifest_json, spec_stl, late, fallback } })
+        let schema::Bundle { tick, name, sha256, manifest_json, spec_stl, late, fallback, monitors } = m;
+        let header = |schema::Monitor { name, dt, formula }| MonitorHeader { name, dt, formula };
+        let monitors = monitors.into_iter().map(header).collect();
+        Ok(Self {
+            tick,
+            bundle: BundleEntry { name, sha256, manifest_json, spec_stl, late, fallback, monitors },
+        })
     }
 }
 
@@ -263,7 +269,8 @@ mod tests {
                 prop_assert_eq!(back, Ok(RequestRecord { tick, request }));
             }
             let bundle = BundleEntry { name: "walk".into(), sha256: "ab".into(), manifest_json: format!("{{{number}}}"),
-                spec_stl: "é".repeat(200), late: some, fallback: !some };
+                spec_stl: "é".repeat(200), late: some, fallback: !some, monitors: [0, 1, 127, 128, 20_000].map(|n| MonitorHeader {
+                    name: "upright".into(), dt: x, formula: "x".repeat(n) }).into() };
             let back = <BundleRecord as Decode>::decode(&bytes(Entry::Bundle { tick, bundle: &bundle }));
             prop_assert_eq!(back, Ok(BundleRecord { tick, bundle }));
             let values = [x as f32; 9];

@@ -160,8 +160,10 @@ const MESSAGES: &[(&str, Fields)] = &[
             ("spec_stl", One(Type::String)),
             ("late", One(Type::Bool)),
             ("fallback", One(Type::Bool)),
+            ("monitors", Subs("Monitor")),
         ],
     ),
+    ("Monitor", &[("name", One(Type::String)), ("dt", One(Type::Double)), ("formula", One(Type::String))]),
 ];
 
 /// Names in the order of their numbers, which start at 0.
@@ -342,6 +344,7 @@ mod tests {
         let verdict = schema::Verdict { tick: 1, monitor: 1, step: 1, closed: Some(1.0), lo: 1.0, hi: 1.0 };
         let event = schema::Event { tick: 1, reason: 1, joint: 1, value: 1.0, limit: 1.0, level: 1 };
         let text = || "x".to_owned();
+        let monitor = schema::Monitor { name: text(), dt: 1.0, formula: text() };
         let bundle = schema::Bundle {
             tick: 1,
             name: text(),
@@ -350,6 +353,7 @@ mod tests {
             spec_stl: text(),
             late: true,
             fallback: true,
+            monitors: vec![monitor.clone()],
         };
         for (name, bytes) in [
             ("State", state.encode_to_vec()),
@@ -365,10 +369,11 @@ mod tests {
             ("Event", event.encode_to_vec()),
             ("Request", schema::Request { tick: 1, kind: 1, slot: 1, value: 1.0 }.encode_to_vec()),
             ("Bundle", bundle.encode_to_vec()),
+            ("Monitor", monitor.encode_to_vec()),
         ] {
             assert_eq!(wire(&bytes), expected(name), "{name}");
         }
-        assert_eq!(MESSAGES.len(), 13);
+        assert_eq!(MESSAGES.len(), 14);
     }
 
     #[test]

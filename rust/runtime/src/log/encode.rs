@@ -3,6 +3,7 @@
 //! Every field is written, zeros too: an encoded −0.0 stays −0.0, and the length depends on the entry's kind alone.
 
 use super::entry::{Entry, Request, Stage, TickEntry, VerdictEntry};
+use super::header::MonitorHeader;
 use crate::safety::Fault;
 use crate::state::{Command, Object, State};
 
@@ -83,6 +84,11 @@ impl Bytes {
         self.varint(bytes as u64);
     }
 
+    fn text(&mut self, field: u32, text: &str) {
+        self.length(field, text.len());
+        self.raw(text.as_bytes());
+    }
+
     fn doubles(&mut self, field: u32, values: &[f64]) {
         self.length(field, values.len() * 8);
         values.iter().for_each(|value| self.raw(&value.to_le_bytes()));
@@ -105,6 +111,12 @@ impl Bytes {
             self.data[at + 1] = (len >> 7) as u8;
         }
     }
+}
+
+/// Bytes of [`Bytes::text`] with a field below 16.
+fn text_size(text: &str) -> usize {
+    let digits = (usize::BITS - text.len().leading_zeros()).max(1);
+    1 + digits.div_ceil(7) as usize + text.len()
 }
 
 /// Appends the message of `entry`.
@@ -131,11 +143,17 @@ pub(super) fn encode(entry: &Entry<'_>, in_use: InUse, out: &mut Bytes) {
             out.uint(1, tick);
             let texts = [&bundle.name, &bundle.sha256, &bundle.manifest_json, &bundle.spec_stl];
             for (field, text) in (2..).zip(texts) {
-                out.length(field, text.len());
-                out.raw(text.as_bytes());
+                out.text(field, text);
             }
             out.uint(6, bundle.late.into());
             out.uint(7, bundle.fallback.into());
+            for MonitorHeader { name, dt, formula } in &bundle.monitors {
+                // Formulas may be longer than what `nested` has room for.
+                out.length(8, text_size(name) + 9 + text_size(formula));
+                out.text(1, name);
+                out.double(2, *dt);
+                out.text(3, formula);
+            }
         }
     }
 }

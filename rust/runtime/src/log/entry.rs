@@ -1,5 +1,6 @@
 //! What the loop hands to the recorder: plain numbers, one kind for each topic.
 
+use super::header::MonitorHeader;
 use crate::safety::{Fault, Level, Phase};
 
 /// Stages of a tick, in order.
@@ -118,7 +119,7 @@ pub enum Request {
 }
 
 /// A bundle that takes another's place: what a replay needs of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct BundleEntry {
     /// Name.
     pub name: String,
@@ -132,6 +133,8 @@ pub struct BundleEntry {
     pub late: bool,
     /// Whether it is the run's fallback.
     pub fallback: bool,
+    /// Its monitors, in the order of `Verdict.monitor` while it runs.
+    pub monitors: Vec<MonitorHeader>,
 }
 
 /// A monitor's word.

@@ -8,13 +8,16 @@ mod decode;
 mod descriptor;
 mod encode;
 pub mod entry;
+mod frame;
 pub mod header;
 pub mod read;
 pub mod record;
 pub mod schema;
+mod watched;
 mod writer;
 
 pub use header::LogHeader;
 pub use read::{Log, LogError};
 pub use record::{RecordStatus, Recorder};
 pub use schema::Topic;
+pub use watched::Watched;

@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::Path;
 
-use mcap::read::{ChunkReader, LinearReader, Options};
-use mcap::records::{MessageHeader, Record};
+use mcap::read::{ChunkReader, parse_record};
+use mcap::records::{MessageHeader, Record, op};
 
 use super::decode::Decode;
 use super::entry::{BundleEntry, Request, TickEntry, VerdictEntry};
+use super::frame::{Records, is_read};
 use super::header::{DROPS, LogHeader, RUN, STATS};
 use super::schema::Topic;
+use crate::safety::monitors::MAX_MONITORS;
 use crate::safety::{Fault, Reason};
-use crate::state::{Command, State};
+use crate::state::{Command, MAX_JOINTS, State};
 use crate::timing::summary::StatsSummary;
 
 /// Why a log cannot be read.
@@ -186,20 +188,26 @@ impl Log {
     /// Reads a log from the bytes of its file.
     pub fn from_bytes(file: &[u8]) -> Result<Self, LogError> {
         let mut scan = Scan::default();
-        let records = LinearReader::new_with_options(file, Options::IgnoreEndMagic.into())
-            .map_err(|error| LogError::NotMcap(error.to_string()))?;
-        let mut any = false;
+        let records =
+            Records::of_file(file).ok_or_else(|| LogError::NotMcap("it does not begin as one".into()))?;
         for record in records {
-            match record {
-                Ok(Record::Footer(_)) => scan.complete = true,
+            let parsed = match record {
+                // What comes after it is the end of the file.
+                Ok((op::FOOTER, _)) => {
+                    scan.complete = true;
+                    break;
+                }
+                Ok((opcode, _)) if !is_read(opcode) => continue,
+                Ok((opcode, body)) => parse_record(opcode, body).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_owned()),
+            };
+            match parsed {
                 Ok(record) => scan.record(record),
-                Err(error) if any => {
+                Err(error) => {
                     scan.damage.push(format!("the file breaks off: {error}"));
                     break;
                 }
-                Err(error) => return Err(LogError::NotMcap(error.to_string())),
             }
-            any = true;
         }
         scan.into_log()
     }
@@ -285,7 +293,7 @@ impl Log {
         self.messages(Topic::Bundle)
     }
 
-    /// The tick at which another bundle took over first, if one did. From there on monitors have that bundle's numbers.
+    /// The tick at which another bundle took over first, if one did.
     pub fn switched(&self) -> Result<Option<u64>, LogError> {
         for event in self.events() {
             let event = event?.value;
@@ -353,8 +361,12 @@ impl Scan {
             Record::Chunk { header, data } => {
                 self.chunks += 1;
                 // A chunk counts as a whole: its checksum is only known at its end.
-                let records: Result<Vec<Record<'_>>, _> =
-                    ChunkReader::new(header, &data).and_then(|reader| reader.collect());
+                let sound = Records::of_chunk(&data).try_for_each(|record| record.map(|_| ()));
+                let records = sound.map_err(str::to_owned).and_then(|()| {
+                    let records = ChunkReader::new(header, &data).and_then(|reader| reader.collect());
+                    records.map_err(|error| error.to_string())
+                });
+                let records: Result<Vec<Record<'_>>, String> = records;
                 match records {
                     Ok(records) => records.into_iter().for_each(|record| self.inner(record)),
                     Err(error) => self.damage.push(format!("chunk {} is lost: {error}", self.chunks)),
@@ -396,7 +408,12 @@ impl Scan {
                 });
             }
             Some(None) => {}
-            None => self.damage.push(format!("a message names the unknown channel {}", header.channel_id)),
+            None => {
+                let text = format!("a message names the unknown channel {}", header.channel_id);
+                if self.damage.last() != Some(&text) {
+                    self.damage.push(text);
+                }
+            }
         }
     }
 
@@ -422,6 +439,14 @@ impl Scan {
             Some(Err(error)) => return Err(LogError::NoHeader(error)),
             None => return Err(LogError::NoHeader("the metadata record cadenza.run is missing".into())),
         };
+        // Whoever reads a log makes room for what its header names.
+        for (what, count, most) in
+            [("joints", header.joints.len(), MAX_JOINTS), ("monitors", header.monitors.len(), MAX_MONITORS)]
+        {
+            if count > most {
+                return Err(LogError::NoHeader(format!("it names {count} {what}, at most {most}")));
+            }
+        }
         for (name, text) in self.attachments {
             header.attach(&name, text);
         }

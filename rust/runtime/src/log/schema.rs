@@ -419,4 +419,21 @@ pub struct Bundle {
     /// Whether it is the run's fallback.
     #[prost(bool, tag = "7")]
     pub fallback: bool,
+    /// Its monitors.
+    #[prost(message, repeated, tag = "8")]
+    pub monitors: Vec<Monitor>,
+}
+
+/// A monitor of a [`Bundle`]; see [`crate::log::header::MonitorHeader`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Monitor {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Step, s.
+    #[prost(double, tag = "2")]
+    pub dt: f64,
+    /// STL text.
+    #[prost(string, tag = "3")]
+    pub formula: String,
 }

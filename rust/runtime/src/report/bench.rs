@@ -178,6 +178,10 @@ fn environment(page: &mut String, measured: &Measurement) {
         row("spin", format!("{} µs", config.spin_us));
     }
     row("runtime", format!("{} {}", stats.environment.version, stats.environment.build));
+    row("commit", stats.environment.commit.clone().unwrap_or_else(|| "unknown".into()));
+    if let Some(usage) = &stats.usage {
+        row("used", usage.to_string());
+    }
     row("level", stats.environment.rt.level());
     for failure in &stats.environment.rt.failures {
         row("refused", failure.to_string());

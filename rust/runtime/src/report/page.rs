@@ -10,8 +10,8 @@ use super::series::{JointCurves, MonitorCurves, Run};
 use crate::action::Flow;
 use crate::log::entry::Stage;
 use crate::log::header::{JointHeader, MonitorHeader};
-use crate::log::{Log, LogError};
-use crate::safety::{Fault, Level, Reason};
+use crate::log::{Log, LogError, Watched};
+use crate::safety::{Fault, Level};
 use crate::timing::summary::{SENSOR_TO_COMMAND, StageSummary};
 
 /// Bands over the whole width, at twice their size on the page.
@@ -20,6 +20,8 @@ const BAND: (u32, u32) = (2200, 120);
 const POINTS: usize = 100_000;
 /// Events shown before the rest is only counted.
 const EVENTS: usize = 200;
+/// Charts of monitors shown before the rest is only counted: each bundle that takes over brings its own.
+const MONITORS: usize = 64;
 
 /// The report of a run: one self-contained HTML page.
 ///
@@ -44,7 +46,7 @@ pub fn html(log: &Log) -> Result<String, LogError> {
         let _ = writeln!(page, "<div class=\"card warn\">{}</div>", escape(damage));
     }
     levels(&mut page, log, &run)?;
-    robustness(&mut page, log, &run)?;
+    robustness(&mut page, &run)?;
     timing(&mut page, &run)?;
     joints(&mut page, log, &run)?;
     details(&mut page, log);
@@ -117,7 +119,7 @@ fn levels(page: &mut String, log: &Log, run: &Run) -> Result<(), LogError> {
         *page += "<p class=\"soft\">No events.</p>\n";
         return Ok(());
     }
-    let switched = log.switched()?;
+    let watched = log.watched()?;
     *page += "<div class=\"card\"><table>\n<tr><th>time, s</th><th>tick</th><th class=\"text\">reason</th>\
               <th class=\"text\">where</th><th>seen</th><th>allowed</th><th class=\"text\">asks for</th></tr>\n";
     for (t, fault) in run.events.iter().take(EVENTS) {
@@ -127,7 +129,7 @@ fn levels(page: &mut String, log: &Log, run: &Run) -> Result<(), LogError> {
              <td class=\"text\">{}</td></tr>",
             fault.tick,
             fault.reason.name(),
-            escape(&place(log, fault, switched)),
+            escape(&place(log, fault, &watched)),
             value(fault.value),
             value(fault.limit),
             level_name(fault.level)
@@ -142,15 +144,13 @@ fn levels(page: &mut String, log: &Log, run: &Run) -> Result<(), LogError> {
 }
 
 /// Name of the joint or monitor that a fault is about.
-fn place(log: &Log, fault: &Fault, switched: Option<u64>) -> String {
-    let header = log.header();
+fn place(log: &Log, fault: &Fault, watched: &[Watched]) -> String {
     let index = usize::from(fault.joint);
-    let name = if fault.reason == Reason::Monitor {
-        // Another bundle's monitors have numbers only.
-        let named = switched.is_none_or(|tick| fault.tick < tick);
-        header.monitors.get(index).filter(|_| named).map(|monitor| &monitor.name)
+    let name = if fault.reason.is_about_monitors() {
+        let watched = watched.iter().find(|watched| watched.holds(fault.tick));
+        watched.and_then(|watched| watched.monitors.get(index)).map(|monitor| &monitor.name)
     } else {
-        header.joints.get(index).map(|joint| &joint.name)
+        log.header().joints.get(index).map(|joint| &joint.name)
     };
     match name {
         Some(name) => name.clone(),
@@ -163,7 +163,7 @@ fn value(value: f64) -> String {
     if value == value.trunc() && value.abs() < 1e9 { format!("{value:.0}") } else { format!("{value:.4}") }
 }
 
-fn robustness(page: &mut String, log: &Log, run: &Run) -> Result<(), LogError> {
+fn robustness(page: &mut String, run: &Run) -> Result<(), LogError> {
     if run.monitors.is_empty() {
         return Ok(());
     }
@@ -178,19 +178,18 @@ fn robustness(page: &mut String, log: &Log, run: &Run) -> Result<(), LogError> {
         "",
     );
     *page += "<div class=\"grid\">\n";
-    for (monitor, curves) in log.header().monitors.iter().zip(&run.monitors) {
-        monitor_card(page, run.seconds, monitor, curves)?;
+    for curves in run.monitors.iter().take(MONITORS) {
+        monitor_card(page, run.seconds, curves)?;
     }
     *page += "</div>\n";
+    if let Some(more) = run.monitors.len().checked_sub(MONITORS).filter(|&n| n > 0) {
+        let _ = writeln!(page, "<p class=\"soft small\">and {more} more</p>");
+    }
     Ok(())
 }
 
-fn monitor_card(
-    page: &mut String,
-    seconds: f64,
-    monitor: &MonitorHeader,
-    curves: &MonitorCurves,
-) -> Result<(), LogError> {
+fn monitor_card(page: &mut String, seconds: f64, curves: &MonitorCurves) -> Result<(), LogError> {
+    let MonitorHeader { name, formula, .. } = &curves.header;
     let worst = match curves.worst {
         Some(rho) if rho < 0.0 => format!("violated, worst {rho:.4}"),
         Some(rho) => format!("held, worst {rho:.4}"),
@@ -198,9 +197,13 @@ fn monitor_card(
     };
     let _ = write!(
         page,
-        "<div class=\"card\"><h3>{}</h3><p class=\"soft small\">{} · {worst}</p>",
-        escape(&monitor.name),
-        escape(&monitor.formula)
+        "<div class=\"card\"><h3>{}</h3><p class=\"soft small\">{}{} · {worst}</p>",
+        escape(name),
+        curves
+            .bundle
+            .as_ref()
+            .map_or_else(String::new, |(bundle, t)| format!("{} from {t:.2} s · ", escape(bundle))),
+        escape(formula)
     );
     let lines = [
         Line { points: &curves.lo, color: ink::GREY, width: 2 },

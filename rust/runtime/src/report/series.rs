@@ -1,6 +1,9 @@
 //! Curves of a run, thinned while they are read.
 
 use crate::action::Flow;
+use crate::log::entry::VerdictEntry;
+use crate::log::header::MonitorHeader;
+use crate::log::read::Logged;
 use crate::log::{Log, LogError};
 use crate::safety::{Fault, Level};
 use crate::timing::clock::period_ns;
@@ -71,9 +74,12 @@ pub(super) struct JointCurves {
     pub(super) dq_command: Curve,
 }
 
-/// Curves of one monitor.
+/// Curves of one monitor, for as long as its bundle had the robot.
 #[derive(Clone, Debug)]
 pub(super) struct MonitorCurves {
+    pub(super) header: MonitorHeader,
+    /// Name of the bundle and when it took over, s, where there was more than one.
+    pub(super) bundle: Option<(String, f64)>,
     pub(super) closed: Curve,
     pub(super) lo: Curve,
     pub(super) hi: Curve,
@@ -161,36 +167,52 @@ impl Run {
     }
 }
 
+/// The curves of each bundle's monitors, in the order in which the bundles had the robot.
 fn monitors(
     log: &Log,
     at: impl Fn(u64) -> f64,
     thin: impl Fn() -> Thin,
 ) -> Result<Vec<MonitorCurves>, LogError> {
-    let mut thins = vec![([thin(), thin(), thin()], None::<f64>); log.header().monitors.len()];
-    // Another bundle brings monitors of its own, which the header does not know.
-    let until = log.switched()?.unwrap_or(u64::MAX);
-    for verdict in log.verdicts() {
-        let verdict = verdict?;
-        if verdict.value.tick >= until {
-            break;
+    let all = log.watched()?;
+    let mut curves = Vec::new();
+    let mut verdicts = log.verdicts().peekable();
+    for watched in &all {
+        // Room for curves only where there is something to draw.
+        let mut thins: Vec<Option<[Thin; 3]>> = vec![None; watched.monitors.len()];
+        let mut worst = vec![None::<f64>; watched.monitors.len()];
+        let mut begin = None;
+        let its =
+            |v: &Result<Logged<VerdictEntry>, _>| v.as_ref().map_or(true, |v| watched.holds(v.value.tick));
+        while let Some(verdict) = verdicts.next_if(its) {
+            let verdict = verdict?;
+            let (t, v) = (at(verdict.log_ns), verdict.value);
+            begin = begin.or(Some(t));
+            let place = usize::from(v.monitor);
+            // A monitor that the log does not name has no chart.
+            let (Some(room), Some(worst)) = (thins.get_mut(place), worst.get_mut(place)) else { continue };
+            let [closed, lo, hi] = room.get_or_insert_with(|| [thin(), thin(), thin()]);
+            lo.add(t, v.lo);
+            hi.add(t, v.hi);
+            if let Some(rho) = v.closed {
+                closed.add(t, rho);
+                *worst = Some(worst.map_or(rho, |w| w.min(rho)));
+            }
         }
-        let (t, v) = (at(verdict.log_ns), verdict.value);
-        // A monitor that the header does not name has no chart.
-        let Some(([closed, lo, hi], worst)) = thins.get_mut(usize::from(v.monitor)) else { continue };
-        lo.add(t, v.lo);
-        hi.add(t, v.hi);
-        if let Some(rho) = v.closed {
-            closed.add(t, rho);
-            *worst = Some(worst.map_or(rho, |w| w.min(rho)));
+        let bundle = (all.len() > 1).then(|| (watched.bundle.clone(), begin.unwrap_or(0.0)));
+        for ((thins, worst), header) in thins.iter().zip(worst).zip(&watched.monitors) {
+            let curve = |i: usize| thins.as_ref().map_or_else(Curve::new, |thins| thins[i].curve());
+            let (header, bundle) = (header.clone(), bundle.clone());
+            curves.push(MonitorCurves {
+                header,
+                bundle,
+                closed: curve(0),
+                lo: curve(1),
+                hi: curve(2),
+                worst,
+            });
         }
     }
-    let curves = thins.into_iter().map(|([closed, lo, hi], worst)| MonitorCurves {
-        closed: closed.curve(),
-        lo: lo.curve(),
-        hi: hi.curve(),
-        worst,
-    });
-    Ok(curves.collect())
+    Ok(curves)
 }
 
 /// Lengthens the last stretch, or starts a new one.

@@ -1,10 +1,12 @@
 //! The one gate before the motors: levels, reasons, faults, and the monitors that watch the mission.
 
 pub mod arming;
+mod budget;
 pub mod check;
 pub mod gate;
 mod handover;
 pub mod ladder;
+mod monitor_error;
 pub mod monitors;
 pub mod reason;
 mod ring;

@@ -14,123 +14,28 @@
 //! An infinite lower bound says nothing yet (a `G` over the future has one until it closes) and trips nothing.
 
 use cadenza_policy::manifest::{MonitorAction, MonitorSpec, Trip};
-use cadenza_stl::{At, Formula, Monitor, MonitorOptions, ParseError, ParseOptions, Verdict, parse_file};
+use cadenza_stl::{At, Error, Formula, Monitor, MonitorOptions, ParseOptions, Verdict, parse_file};
 
 use serde::Serialize;
 
+pub use super::monitor_error::MonitorError;
 use super::signals::{SignalTable, Signals};
 use super::spec_text;
 use super::{Fault, Level, Reason};
 use crate::log::entry::VerdictEntry;
+use crate::log::header::MonitorHeader;
 use crate::robot::RobotMonitor;
 
 /// Most properties watched at once: the gate keeps one bit for each.
 pub const MAX_MONITORS: usize = 64;
-
-/// Why a set of monitors cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum MonitorError {
-    /// The text is not STL.
-    #[error("property `{property}`: {source}")]
-    Parse {
-        /// Property.
-        property: String,
-        /// Where and why.
-        source: ParseError,
-    },
-    /// The formula cannot be watched: an unbounded future, too much memory, a bad parameter.
-    #[error("property `{property}`: {source}")]
-    Stl {
-        /// Property.
-        property: String,
-        /// Why.
-        source: cadenza_stl::Error,
-    },
-    /// A monitor names a property that spec.stl does not define.
-    #[error("monitor `{property}` has no property in spec.stl (it defines: {defined})")]
-    NoProperty {
-        /// Name.
-        property: String,
-        /// Names that are defined.
-        defined: String,
-    },
-    /// A property that no monitor watches.
-    #[error("property `{property}` of spec.stl has no entry in the manifest's monitors")]
-    Unwatched {
-        /// Name.
-        property: String,
-    },
-    /// Two monitors of the same name.
-    #[error("two monitors are called `{property}`")]
-    Duplicate {
-        /// Name.
-        property: String,
-    },
-    /// The period is not a whole number of control periods.
-    #[error("property `{property}`: dt {dt} s is not a whole multiple of the control period {control_dt} s")]
-    Period {
-        /// Property.
-        property: String,
-        /// Its period.
-        dt: f64,
-        /// Control period.
-        control_dt: f64,
-    },
-    /// The margin is not a number.
-    #[error("property `{property}`: margin {margin} is not finite")]
-    Margin {
-        /// Property.
-        property: String,
-        /// Margin.
-        margin: f64,
-    },
-    /// The formula reads something that does not exist.
-    #[error("property `{property}` reads `{signal}`, did you mean `{nearest}`? Known signals: {known}")]
-    UnknownSignal {
-        /// Property.
-        property: String,
-        /// Name in the formula.
-        signal: String,
-        /// The nearest known name.
-        nearest: String,
-        /// All known names.
-        known: String,
-    },
-    /// The formula reads an object that the device does not report.
-    #[error(
-        "property `{property}` reads `{signal}`, but the device reports no such object (it reports: {reported})"
-    )]
-    ObjectNotReported {
-        /// Property.
-        property: String,
-        /// Name in the formula.
-        signal: String,
-        /// Objects that it reports.
-        reported: String,
-    },
-    /// A parameter of the formula has no value.
-    #[error("property `{property}`: parameter `${param}` has no value in the monitor's params")]
-    MissingParam {
-        /// Property.
-        property: String,
-        /// Parameter.
-        param: String,
-    },
-    /// Too many monitors.
-    #[error("{count} monitors, at most {max}")]
-    TooMany {
-        /// Number.
-        count: usize,
-        /// Largest number.
-        max: usize,
-    },
-}
 
 /// What a monitor has seen.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MonitorReport {
     /// Property.
     pub name: String,
+    /// Time between two of its steps, s.
+    pub dt: f64,
     /// Instants that were decided.
     pub closed: u64,
     /// Of them violated.
@@ -161,35 +66,38 @@ enum Standing {
     Tripped,
 }
 
-struct Watch {
-    name: String,
-    dt: f64,
+pub(super) struct Watch {
+    pub(super) name: String,
+    /// What it was made of: at a period of its own, without the budget.
+    spec: MonitorSpec,
+    formula: Formula,
+    /// Steps of its own to one that is taken, and after how many control ticks it takes the first.
+    pub(super) slowed: u32,
+    pub(super) offset: u64,
     text: String,
     closed: u64,
     violated: u64,
     least: Option<f64>,
     trips: u64,
     monitor: Monitor<f64>,
-    trip: Trip,
     level: Level,
     falls_back: bool,
-    margin: f64,
     /// Control ticks of one step.
-    every: u64,
+    pub(super) every: u64,
     /// Tick of the next step; the first tick after a reset when absent.
     next: Option<u64>,
     /// Where its signals stand in [`Signals`].
     places: Vec<usize>,
     sample: Vec<f64>,
     /// Steps after a NaN sample until the last instant that reads it closes; `None` for ever.
-    reach: Option<u32>,
+    pub(super) reach: Option<u32>,
     blind: u32,
     standing: Standing,
 }
 
 /// All monitors of a run; see the [module](self).
 pub struct Monitors {
-    watches: Vec<Watch>,
+    pub(super) watches: Vec<Watch>,
     missed: u64,
 }
 
@@ -236,15 +144,17 @@ impl Monitors {
         self.watches.iter().map(|w| w.name.as_str())
     }
 
-    /// Name, period in seconds and formula of each, in the order of their indices.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, f64, &str)> {
-        self.watches.iter().map(|w| (w.name.as_str(), w.dt, w.text.as_str()))
+    /// What a log says of each, in the order of their indices.
+    pub fn headers(&self) -> Vec<MonitorHeader> {
+        let header = |w: &Watch| MonitorHeader { name: w.name.clone(), dt: w.dt(), formula: w.text.clone() };
+        self.watches.iter().map(header).collect()
     }
 
     /// What each has seen since it was made.
     pub fn reports(&self) -> Vec<MonitorReport> {
         let report = |w: &Watch| MonitorReport {
             name: w.name.clone(),
+            dt: w.dt(),
             closed: w.closed,
             violated: w.violated,
             least: w.least,
@@ -262,7 +172,7 @@ impl Monitors {
     /// nothing.
     pub fn step(&mut self, tick: u64, values: &Signals, mut out: impl FnMut(&VerdictEntry, Change)) {
         for (index, watch) in self.watches.iter_mut().enumerate() {
-            let due = *watch.next.get_or_insert(tick);
+            let due = *watch.next.get_or_insert(tick.saturating_add(watch.offset));
             if tick < due {
                 continue;
             }
@@ -276,12 +186,7 @@ impl Monitors {
 
     /// Forgets everything seen; at every reset of the robot. Nothing leaks into the next run.
     pub fn reset(&mut self) {
-        for watch in &mut self.watches {
-            watch.monitor.reset();
-            watch.next = None;
-            watch.blind = 0;
-            watch.standing = Standing::Quiet;
-        }
+        self.watches.iter_mut().for_each(Watch::reset);
     }
 }
 
@@ -319,26 +224,20 @@ impl Watch {
         }
         let places: Vec<usize> =
             formula.signals().iter().map(|name| place(name, spec, signals)).collect::<Result<_, _>>()?;
-        let stl = |source| MonitorError::Stl { property: property(), source };
-        let options = MonitorOptions { at: At::Every, interval: true, ..MonitorOptions::default() };
-        let mut monitor = Monitor::new(formula, &options).map_err(stl)?;
         if let Some(param) = formula.params().iter().find(|p| !spec.params.contains_key(*p)) {
             return Err(MonitorError::MissingParam { property: property(), param: param.clone() });
         }
-        for (name, value) in &spec.params {
-            let id = formula.param(name).map_err(stl)?;
-            monitor.set_param(id, *value).map_err(stl)?;
-        }
+        let stl = |source| MonitorError::Stl { property: property(), source };
         Ok(Self {
             name: property(),
-            dt: spec.dt,
             text: formula.to_string(),
+            slowed: 1,
+            offset: 0,
             closed: 0,
             violated: 0,
             least: None,
             trips: 0,
-            monitor,
-            trip: spec.trip,
+            monitor: watching(formula, spec).map_err(stl)?,
             level: match spec.action {
                 MonitorAction::Log => Level::Run,
                 MonitorAction::Hold => Level::Hold,
@@ -347,18 +246,61 @@ impl Watch {
                 MonitorAction::Off => Level::Off,
             },
             falls_back: spec.action == MonitorAction::FallbackPolicy,
-            margin: spec.margin,
             every: every as u64,
             next: None,
             sample: vec![0.0; places.len()],
             places,
-            reach: formula.horizon().zip(formula.history()).map(|(h, p)| h.saturating_add(p)),
+            reach: reach(formula),
             blind: 0,
             standing: Standing::Quiet,
+            spec: spec.clone(),
+            formula: formula.clone(),
         })
     }
 
-    fn step(&mut self, tick: u64, index: u16, values: &Signals) -> (VerdictEntry, Change) {
+    /// Time between two steps, s.
+    pub(super) fn dt(&self) -> f64 {
+        self.spec.dt * f64::from(self.slowed)
+    }
+
+    /// The same without the budget.
+    pub(super) fn own_dt(&self) -> f64 {
+        self.spec.dt
+    }
+
+    /// Takes one of `slowed` of its own steps from now on, with the bounds of the formula at the same times.
+    ///
+    /// # Errors
+    /// Bounds that are not whole numbers of such steps, operators of one step; nothing has changed then.
+    pub(super) fn slow_down(&mut self, slowed: u32) -> Result<(), MonitorError> {
+        let stl = |source| MonitorError::Stl { property: self.name.clone(), source };
+        let formula = self.formula.decimated(slowed).map_err(stl)?;
+        self.monitor = watching(&formula, &self.spec).map_err(stl)?;
+        self.every = self.every / u64::from(self.slowed) * u64::from(slowed);
+        (self.text, self.reach, self.slowed) = (formula.to_string(), reach(&formula), slowed);
+        self.reset();
+        Ok(())
+    }
+
+    /// Places of its signals.
+    pub(super) fn places(&self) -> &[usize] {
+        &self.places
+    }
+
+    /// As new.
+    pub(super) fn forget(&mut self) {
+        self.reset();
+        (self.closed, self.violated, self.least, self.trips) = (0, 0, None, 0);
+    }
+
+    fn reset(&mut self) {
+        self.monitor.reset();
+        self.next = None;
+        self.blind = 0;
+        self.standing = Standing::Quiet;
+    }
+
+    pub(super) fn step(&mut self, tick: u64, index: u16, values: &Signals) -> (VerdictEntry, Change) {
         for (value, &place) in self.sample.iter_mut().zip(&self.places) {
             *value = values.0.get(place).copied().unwrap_or(f64::NAN);
         }
@@ -388,7 +330,7 @@ impl Watch {
         let unknown = verdict.is_none() || self.blind > 0 || entry.closed.is_some_and(f64::is_nan);
         let standing = match tripped {
             Some(_) => Standing::Tripped,
-            None if unknown && self.trip != Trip::Satisfied => Standing::Unknown,
+            None if unknown && self.spec.trip != Trip::Satisfied => Standing::Unknown,
             None => Standing::Quiet,
         };
         if standing == std::mem::replace(&mut self.standing, standing) {
@@ -400,7 +342,7 @@ impl Watch {
             Standing::Tripped => self.level,
         };
         self.trips += u64::from(standing == Standing::Tripped);
-        let limit = if self.trip == Trip::AtRisk { self.margin } else { 0.0 };
+        let limit = if self.spec.trip == Trip::AtRisk { self.spec.margin } else { 0.0 };
         let (tick, reason, joint) = (entry.tick, Reason::Monitor, entry.monitor);
         let fault = Fault { tick, reason, joint, value: tripped.unwrap_or(f64::NAN), limit, level };
         if self.falls_back && tripped.is_some() { Change::FallBack(fault) } else { Change::Tripped(fault) }
@@ -409,12 +351,27 @@ impl Watch {
     /// The robustness, or bound of it, that trips this monitor.
     fn tripped(&self, &VerdictEntry { closed, lo, hi, .. }: &VerdictEntry) -> Option<f64> {
         let bounds = [closed, Some(hi), lo.is_finite().then_some(lo)].into_iter().flatten();
-        match self.trip {
+        match self.spec.trip {
             Trip::Violated => closed.filter(|c| *c <= 0.0).or((hi < 0.0).then_some(hi)),
-            Trip::AtRisk => bounds.filter(|b| *b < self.margin).reduce(f64::min),
+            Trip::AtRisk => bounds.filter(|b| *b < self.spec.margin).reduce(f64::min),
             Trip::Satisfied => closed.filter(|c| *c > 0.0).or((lo > 0.0).then_some(lo)),
         }
     }
+}
+
+/// A monitor of `formula` with the parameters of `spec`.
+fn watching(formula: &Formula, spec: &MonitorSpec) -> Result<Monitor<f64>, Error> {
+    let options = MonitorOptions { at: At::Every, interval: true, ..MonitorOptions::default() };
+    let mut monitor = Monitor::new(formula, &options)?;
+    for (name, value) in &spec.params {
+        monitor.set_param(formula.param(name)?, *value)?;
+    }
+    Ok(monitor)
+}
+
+/// Steps after a sample until the last instant that reads it closes; `None` for ever.
+fn reach(formula: &Formula) -> Option<u32> {
+    formula.horizon().zip(formula.history()).map(|(h, p)| h.saturating_add(p))
 }
 
 /// Where `name` stands among the signals.

@@ -23,6 +23,13 @@ macro_rules! reasons {
     };
 }
 
+impl Reason {
+    /// Whether the number of a fault's subject is that of a monitor, not of a joint.
+    pub const fn is_about_monitors(self) -> bool {
+        matches!(self, Reason::Monitor | Reason::MonitorSlowed)
+    }
+}
+
 reasons! {
     /// The newest state is older than `stale_after`.
     StateStale = 1, "STATE_STALE", Hold;
@@ -88,6 +95,8 @@ reasons! {
     BundleSwitched = 31, "BUNDLE_SWITCHED", Run;
     /// Another bundle was to take over and was refused; the one before goes on.
     BundleRefused = 32, "BUNDLE_REFUSED", Run;
+    /// A monitor is stepped more rarely than its property asks for, to keep the monitors within their time.
+    MonitorSlowed = 33, "MONITOR_SLOWED", Run;
 }
 
 /// The one table from device faults to reasons, with the joint, the value seen and the limit.

@@ -11,6 +11,7 @@
 //! | `base.x` `.y` `.z` | position of the floating base, m; NaN while the device does not report it |
 //! | `object.NAME.x` `.y` `.z` | position of an object, m; NaN while it has not been seen |
 //! | `age` `level` | age of the oldest joint in seconds; level of the ladder, 0 to 4 |
+//! | `exhausted` | 1 once the action sequence has run out and is held no longer, else 0 |
 
 use cadenza_policy::manifest::CommandSlot;
 
@@ -38,6 +39,7 @@ enum Source {
     Object(usize, usize),
     Age,
     Level,
+    Exhausted,
 }
 
 /// Why a table of signals cannot be made.
@@ -74,6 +76,8 @@ pub struct Inputs<'a> {
     pub age_ns: i64,
     /// Level of the ladder.
     pub level: Level,
+    /// Whether the action sequence has run out and is held no longer.
+    pub exhausted: bool,
 }
 
 /// The names of all signals and where each comes from; compiled once.
@@ -127,7 +131,8 @@ impl SignalTable {
             let posture = [("tilt", Source::Tilt), ("roll", Source::Roll), ("pitch", Source::Pitch)];
             all.extend(posture.map(|(name, source)| (name.to_owned(), source)));
         }
-        all.extend([("age".to_owned(), Source::Age), ("level".to_owned(), Source::Level)]);
+        let loop_signals = [("age", Source::Age), ("level", Source::Level), ("exhausted", Source::Exhausted)];
+        all.extend(loop_signals.map(|(name, source)| (name.to_owned(), source)));
         for (i, (name, _)) in all.iter().enumerate() {
             if all[..i].iter().any(|(other, _)| other == name) {
                 return Err(SignalError::Duplicate { name: name.clone() });
@@ -181,6 +186,7 @@ impl SignalTable {
                 Source::Base(_) | Source::Object(..) => f64::NAN,
                 Source::Age => inputs.age_ns as f64 * 1e-9,
                 Source::Level => f64::from(inputs.level as u8),
+                Source::Exhausted => f64::from(u8::from(inputs.exhausted)),
             };
         }
     }

@@ -10,3 +10,4 @@ pub mod sched;
 pub mod stats;
 pub mod stress;
 pub mod summary;
+pub mod usage;

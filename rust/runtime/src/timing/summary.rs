@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::host;
 use super::sched::RtReport;
 use super::stats::{Latency, Stats};
+use super::usage::Usage;
 use crate::log::entry::{Stage, TickEntry};
 
 /// Number of the JSON form.
@@ -25,6 +26,9 @@ pub struct Environment {
     pub build: String,
     /// Version of the runtime.
     pub version: String,
+    /// Commit of the source, where the build was told (`CADENZA_COMMIT`).
+    #[serde(default)]
+    pub commit: Option<String>,
 }
 
 impl Environment {
@@ -37,7 +41,8 @@ impl Environment {
     pub fn without_load(rt: RtReport) -> Self {
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         let version = env!("CARGO_PKG_VERSION").into();
-        Self { rt, cpu: host::cpu_model(), load: None, build: build.into(), version }
+        let commit = option_env!("CADENZA_COMMIT").filter(|commit| !commit.is_empty()).map(str::to_owned);
+        Self { rt, cpu: host::cpu_model(), load: None, build: build.into(), version, commit }
     }
 }
 
@@ -149,6 +154,9 @@ pub struct StatsSummary {
     pub stages: Vec<StageSummary>,
     /// Counters.
     pub counters: CounterSummary,
+    /// What the control thread used of the machine from the first tick to the last; absent on the virtual clock.
+    #[serde(default)]
+    pub usage: Option<Usage>,
     /// The policy's answers.
     #[serde(default)]
     pub answers: AnswerSummary,
@@ -188,6 +196,7 @@ impl Stats {
                 levels: counters.levels.to_vec(),
                 flows: counters.flows.to_vec(),
             },
+            usage: None,
             answers: AnswerSummary::default(),
             first: self.first.iter().map(RawTick::from).collect(),
             worst: self.worst().iter().map(RawTick::from).collect(),
@@ -224,6 +233,9 @@ impl StatsSummary {
             " missed {} of {} ticks · {} periods skipped",
             counters.missed, counters.ticks, counters.skipped
         );
+        if let Some(usage) = &self.usage {
+            let _ = writeln!(text, " {usage}");
+        }
         text
     }
 
@@ -237,6 +249,7 @@ impl StatsSummary {
             words.push(environment.rt.level());
         }
         words.push(environment.build.clone());
+        words.extend(environment.commit.clone());
         words.extend(environment.load.map(|load| format!("load {load:.1}")));
         let mut text = format!(" {}\n", words.join(" · "));
         if environment.build == "debug" {

@@ -8,7 +8,7 @@ use cadenza_runtime::log::Log;
 use cadenza_runtime::safety::{Level, Reason};
 use serde_json::json;
 
-use crate::rig::{ARMED, HOLD, HOME, PERIOD_NS, Parts, REST, Rig, STEP, injection, manifest, toml};
+use crate::rig::{ARMED, HOLD, HOME, PERIOD_NS, Parts, REST, Rig, STEP, injection, manifest, monitor, toml};
 use crate::run::{trapped, virtual_config};
 use Level::{Damp, Hold, Off, Run, SoftStop};
 
@@ -248,6 +248,12 @@ fn provoke(reason: Reason) -> (Levels, Seen) {
             let mut seen = run(rig, 600);
             seen.faults.retain(|(reason, _)| *reason != Reason::OperatorStop);
             (stop(AT), seen)
+        }
+        Reason::MonitorSlowed => {
+            let parts = Parts::default().watched("spec far: G[0,320ms] q.pan < 3;", monitor("far"));
+            let mut rig = Rig::new(&parts, &[], &[], Stay::default());
+            rig.controller = parts.slowed(Stay::default);
+            (vec![], run(rig, 600))
         }
         // Four steps late with sequences asked for each three: the third answer stops.
         Reason::HorizonTooShort => (stop(ARMED + 6 * STEP + 40), late(3, "const:40ticks", Stay::default())),

@@ -8,12 +8,12 @@ use cadenza_runtime::device::DeviceFault;
 use cadenza_runtime::device::fault::{Injection, Trouble};
 use cadenza_runtime::device::replay::Field;
 use cadenza_runtime::log::entry::Entry;
-use cadenza_runtime::log::{Log, Recorder};
+use cadenza_runtime::log::{Log, LogHeader, Recorder};
 use cadenza_runtime::safety::{Level, Reason};
 use cadenza_runtime::timing::summary::StatsSummary;
 use serde_json::json;
 
-use crate::rig::{Act, Parts, Rig, injection, sway, toml};
+use crate::rig::{ARMED, Act, Parts, Rig, injection, monitor, sway, toml};
 
 /// Records `ticks` ticks and reads the log.
 fn record(
@@ -264,4 +264,28 @@ fn a_log_with_a_hole_is_refused_with_its_ticks() {
         let error = replay(&Log::from_bytes(&bytes).unwrap(), None).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     }
+}
+
+#[test]
+fn a_slowed_monitor_trips_in_the_replay_when_it_did_in_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.mcap");
+    let parts = Parts::default().watched("spec near: G[0,320ms] q.pan < 0.2;", monitor("near"));
+    let mut rig = Rig::new(&parts, &[], &[], Act(sway(0.3)));
+    rig.controller = parts.slowed(|| Act(sway(0.3)));
+    // What a run of a bundle writes; the header of a rig knows the periods of the manifest only.
+    let monitors = rig.controller.monitors().headers();
+    let every = (monitors[0].dt / 0.002).round() as u64;
+    assert!([2, 4, 8, 16].contains(&every), "{}", monitors[0].dt);
+    rig.log = Recorder::start(&path, LogHeader { monitors, ..parts.header() });
+    for _ in 0..900 {
+        rig.tick();
+    }
+    let trip =
+        rig.controller.faults().iter().find(|f| f.reason == Reason::Monitor).copied().expect("it trips");
+    assert_eq!((trip.tick - ARMED) % every, 0, "at one of its own steps");
+    assert!(rig.log.finish(&StatsSummary::default()).complete());
+    let log = Log::open(&path).unwrap();
+    let replayed = replay(&log, None).unwrap();
+    assert_eq!((replayed.compared, replayed.difference), (900, None));
 }

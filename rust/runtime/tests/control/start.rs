@@ -181,8 +181,7 @@ fn a_pressed_source_is_an_emergency_stop_that_stands() {
     let estops = Estops::lines(std::os::fd::OwnedFd::from(read).into()).unwrap();
     let requests = [(700, Request::Reset), (800, Request::Reset)];
     let mut rig = Rig::new(&Parts::default(), &[], &requests, Act(sway(0.3)));
-    let button = estops.button();
-    rig.controller.obey_button(button.clone());
+    rig.controller.obey_button(estops.button());
     assert_eq!(rig.levels(500), [(0, Off), (ARMED, Run)]);
     let mut write = std::fs::File::from(std::os::fd::OwnedFd::from(write));
     let mut tell = |text: &[u8], down: bool| {

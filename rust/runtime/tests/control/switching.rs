@@ -7,7 +7,7 @@ use cadenza_runtime::control::{
 };
 use cadenza_runtime::device::fault::Faulty;
 use cadenza_runtime::device::null::NullDevice;
-use cadenza_runtime::log::{Log, Recorder};
+use cadenza_runtime::log::{Log, Recorder, Watched};
 use cadenza_runtime::safety::{Level, Reason};
 use proptest::prelude::*;
 use serde_json::json;
@@ -197,6 +197,38 @@ fn a_run_with_several_bundles_replays_bit_for_bit() {
     assert_eq!((report.compared, report.difference), (1300, None));
     let again: Box<dyn PolicySource> = Box::new(Act(sway(0.3)));
     assert!(matches!(replay(&log, Some(again)), Err(RunError::Switched { tick: 309 })));
+}
+
+#[test]
+fn verdicts_belong_to_the_bundle_of_their_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.mcap");
+    let watching = |name: &str| json!({ "name": name, "dt": 0.02, "trip": "violated", "action": "log" });
+    let parts = Parts::default().watched("spec in_reach: q.pan < 3;", watching("in_reach"));
+    let both = "spec calm: dq.pan < 9;\nspec low: q.lift < 0.2;";
+    let walk = walk().watched(both, watching("calm")).watched(both, watching("low"));
+    let (mut rig, mut switcher) = rig(&parts, &[(302, Request::Switch), (611, Request::Switch)], stand(0.1));
+    offer(&mut switcher, walk.successor(stand(0.5)));
+    offer(&mut switcher, parts.successor(stand(0.1)));
+    rig.log = Recorder::start(&path, parts.header());
+    rig.levels(800);
+    let log = std::mem::replace(&mut rig.log, Recorder::off());
+    assert!(log.finish(&Default::default()).complete());
+    let log = Log::open(&path).unwrap();
+    let watched = log.watched().unwrap();
+    let spans: Vec<_> = watched.iter().map(|w| (w.bundle.as_str(), w.from, w.until)).collect();
+    assert_eq!(spans[1..], [("walk", 309, Some(619)), ("rig", 619, None)]);
+    assert_eq!((spans[0].1, spans[0].2), (0, Some(309)));
+    let names: Vec<_> = [308, 309, 618, 619].map(|tick| Watched::names_at(&watched, tick)).into();
+    assert_eq!(names, [vec!["in_reach"], vec!["calm", "low"], vec!["calm", "low"], vec!["in_reach"]]);
+    assert_eq!(watched[1].monitors[1].formula, "q.lift < 0.2");
+    let verdicts: Vec<_> = log.verdicts().map(|v| v.unwrap().value).collect();
+    assert!(verdicts.iter().any(|v| v.tick > 309 && v.monitor == 1));
+    let page = cadenza_runtime::report::html(&log).unwrap();
+    for (name, count) in [("in_reach", 2), ("calm", 1), ("low", 1)] {
+        assert_eq!(page.matches(&format!("<h3>{name}</h3>")).count(), count, "{name}");
+    }
+    assert!(page.contains("walk from 0.6") && page.contains(">low</td>"), "the event names its property");
 }
 
 proptest! {

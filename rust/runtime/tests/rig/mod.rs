@@ -18,7 +18,7 @@ use cadenza_runtime::log::entry::TickEntry;
 use cadenza_runtime::log::header::MonitorHeader;
 use cadenza_runtime::log::{LogHeader, Recorder};
 use cadenza_runtime::robot::Robot;
-use cadenza_runtime::safety::Level;
+use cadenza_runtime::safety::{Level, Reason};
 use cadenza_runtime::timing::clock::{Clock, VirtualClock};
 use cadenza_runtime::timing::sched::RtReport;
 use serde_json::{Value, json};
@@ -149,6 +149,11 @@ pub(crate) fn sway(size: f32) -> impl FnMut(u64, &[f32], &mut [f32]) -> Result<(
     }
 }
 
+/// A manifest's entry for the property `name` that stops softly, each control tick.
+pub(crate) fn monitor(name: &str) -> Value {
+    json!({ "name": name, "dt": 0.002, "trip": "violated", "action": "soft_stop" })
+}
+
 /// What a run is made of.
 pub(crate) struct Parts {
     pub(crate) text: String,
@@ -188,6 +193,24 @@ impl Parts {
             Some(latency) => Planner::delayed(Box::new(policy), latency, self.robot().control_dt()),
             None => Planner::inline(Box::new(policy)),
         }
+    }
+
+    /// The loop in which the monitors have so little time that one is slowed. What they take depends on the machine, so the
+    /// time is halved until it is short but not too short.
+    pub(crate) fn slowed<P: PolicySource + 'static>(&self, policy: impl Fn() -> P) -> Controller {
+        let (robot, device) = (self.robot(), DeviceInfo::default());
+        for halvings in (0..40).cycle().take(4000) {
+            let monitor_budget_us = Some(1e3 * 0.5f64.powi(halvings));
+            let config = RunConfig { virtual_clock: false, monitor_budget_us, ..self.config.clone() };
+            let planner = Planner::inline(Box::new(policy()));
+            let specification = self.specification.as_deref();
+            match Controller::new(&self.manifest, specification, &robot, &device, planner, &config) {
+                Ok(controller) if controller.gate().count(Reason::MonitorSlowed) > 0 => return controller,
+                Ok(_) => {}
+                Err(error) => assert!(error.to_string().contains("monitor_budget_us"), "{error}"),
+            }
+        }
+        panic!("no time is short but not too short");
     }
 
     /// A bundle that may take over in a rig of these parts, at once, whatever delay the run injects.
