@@ -153,7 +153,7 @@ class Poisoned:
 )
 def test_a_number_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, name, text):
     made = cadenza.tasks.make
-    monkeypatch.setattr("cadenza.train.make", lambda *a, **k: Poisoned(made(*a, **k), name))
+    monkeypatch.setattr("cadenza.collect.make", lambda *a, **k: Poisoned(made(*a, **k), name))
     with pytest.raises(Diverged, match=f"{text}; state, action and agent are in .*diverged.pt"):
         train(SMALL, tmp_path / "run")
     dump = load_checkpoint(tmp_path / "run" / "diverged.pt")

@@ -18,6 +18,8 @@ from cadenza.sim.domain import Domain
 from cadenza.sinks import CsvSink, Sink, TensorBoardSink
 from cadenza.train_config import ALGORITHMS, TrainConfig
 
+IDENTITY = ("task", "algorithm", "seed", "envs", "actors")
+"""Settings that make a checkpoint another run's."""
 FORMAT = 1
 """Version of a run's folder; another one is refused."""
 
@@ -100,7 +102,7 @@ class RunDir:
     def load(self, config: TrainConfig) -> dict[str, Any]:
         """Read the checkpoint; CheckpointError when it is missing, torn, or another run's."""
         state = load_checkpoint(self.checkpoint)
-        for name in ("task", "algorithm", "seed", "envs"):
+        for name in IDENTITY:
             mine, theirs = getattr(config, name), state.get("run", {}).get(name)
             if mine != theirs:
                 raise CheckpointError(self.checkpoint, f"made with {name} = {theirs!r}, the run has {mine!r}")

@@ -52,9 +52,11 @@ class Algorithm(Protocol):
 
     Attributes:
         acting: the part that acts, on the agent's own parameters and generator.
+        Acting: its class, to make one elsewhere.
         updates: gradient steps so far.
     """
 
+    Acting: type["Acting"]
     acting: "Acting"
     updates: int
 

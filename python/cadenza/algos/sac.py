@@ -62,6 +62,8 @@ class Sac:
         ValueError: bounds that are infinite or empty.
     """
 
+    Acting = SacActing
+
     def __init__(
         self,
         config: SacConfig,

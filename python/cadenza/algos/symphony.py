@@ -48,6 +48,8 @@ class Symphony:
             limit.
     """
 
+    Acting = SymphonyActing
+
     def __init__(
         self,
         config: SymphonyConfig,

@@ -20,9 +20,10 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--steps", type=int, help="transitions in all; the run's own number when not given")
+    parser.add_argument("--ray", metavar="ADDRESS", help="cluster of the run's actors, as for train")
     options = parser.parse_args(argv)
     config = RunDir(options.run).config()
     if options.steps is not None:
         config = dataclasses.replace(config, steps=options.steps)
-    summarise(train(config, options.run, resume=True, progress="auto"), options.run)
+    summarise(train(config, options.run, resume=True, progress="auto", ray_address=options.ray), options.run)
     return 0

@@ -34,7 +34,9 @@ class TrainOptions:
         preset: settings to start from instead of the recipe: symphony s3, se, s2, ed, small, tiny; sac
             default, tiny.
         steps: transitions to collect, over all environments.
-        envs: parallel environments.
+        envs: parallel environments, of each actor where there are any.
+        actors: collectors on Ray that feed the learner; without them it collects by itself.
+        ray: cluster of the actors; one on this machine is started when not given.
         seed: seeds the agent and the environments.
         device: where the networks are trained: cpu or cuda.
         set: further settings of run, algorithm or domain, as NAME=VALUE: eval_every=5000 lr=3e-4
@@ -46,6 +48,8 @@ class TrainOptions:
     preset: str | None = None
     steps: int | None = None
     envs: int | None = None
+    actors: int | None = None
+    ray: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
     seed: int | None = None
     device: str | None = None
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
@@ -66,7 +70,9 @@ def main(argv: list[str]) -> int:
     config = configure(algorithm, options)
     name = re.sub(r"\W+", "-", config.task).strip("-")
     out = options.out or Path("runs") / f"{algorithm}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    summarise(train(config, out, progress="auto"), out)
+    if options.ray is not None and config.actors is None:
+        raise ValueError(f"--ray {options.ray} needs --actors N")
+    summarise(train(config, out, progress="auto", ray_address=options.ray), out)
     return 0
 
 
@@ -80,7 +86,7 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
     if options.preset is not None:
         settings_of, _ = ALGORITHMS[algorithm]
         config = dataclasses.replace(config, settings=settings_of.from_preset(options.preset))
-    given = {name: getattr(options, name) for name in ("steps", "envs", "seed", "device")}
+    given = {name: getattr(options, name) for name in ("steps", "envs", "actors", "seed", "device")}
     run: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     settings: dict[str, object] = {}
     domain: dict[str, object] = {}
