@@ -3,7 +3,11 @@
 The Ray that is behind them in earnest is tested in `test_ray.py`.
 """
 
+import importlib.util
 import pickle
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +18,7 @@ from cadenza.actors import ATTEMPTS, ActorFailed, Lost
 from cadenza.algos.sac_config import SacConfig
 from cadenza.checkpoint import CheckpointError, load_checkpoint
 from cadenza.collect import FRAGMENT, Worker
+from cadenza.recipes import recipe
 from cadenza.rundir import RunDir
 from cadenza.train import Diverged, train
 from cadenza.train_config import TrainConfig
@@ -207,8 +212,6 @@ def test_another_version_is_refused(tmp_path, pools, monkeypatch):
 
 
 def test_ctrl_c_ends_with_a_checkpoint(tmp_path, pools):
-    import signal
-
     sink = At(120, lambda: signal.raise_signal(signal.SIGINT))
     result = train(CONFIG, tmp_path / "run", sinks=[sink])
     assert result.reason == "interrupted" and pools[0].closed == 1
@@ -221,3 +224,41 @@ def test_bad_numbers():
         TrainConfig(actors=0)
     with pytest.raises(ValueError, match="actors -2 must be at least 1"):
         TrainConfig(actors=-2)
+
+
+def test_two_collectors_teach_the_arm(tmp_path, pools):
+    """Some six CPU-seconds to success 0.8; the untrained arm has none."""
+    alone = recipe("cadenza/ReachArm6-v0")
+    config = replace(
+        alone, envs=alone.envs // 2, actors=2, settings=replace(alone.settings, updates_per_vector_step=4),
+        steps=14_000, eval_every=2048, eval_episodes=20, keep_best=False,
+    )  # fmt: skip
+    result = train(config, tmp_path / "run", stop_when=lambda all: (all[-1].success or 0.0) >= 0.8)
+    assert result.reason == "goal"
+    assert result.evaluations[0][1].success == 0.0
+
+
+def test_nothing_of_ray_is_imported_without_actors(tmp_path):
+    code = "import sys, cadenza.verbs.train, cadenza.cluster; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed")
+def test_a_missing_ray_is_named_with_its_pip_line(cadenza, tmp_path):
+    stderr = cadenza("train", "symphony", "--task", "gym:Pendulum-v1", "--actors", 2, code=2).stderr
+    assert "needs ray: pip install 'cadenza[ray]'" in stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--actors", 0], "actors 0 must be at least 1"),
+        (["--actors", "many"], "many"),
+        (["--ray", "host:6379"], "--ray host:6379 needs --actors N"),
+    ],
+)
+def test_bad_words_of_actors(cadenza, tmp_path, words, text):
+    done = cadenza("train", "symphony", "--task", "gym:Pendulum-v1", *words, code=2)
+    assert text in done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +17,9 @@ import numpy as np
 
 from cadenza.actors import Lost
 from cadenza.collect import Fragment, Setup, Worker
+
+REACH_S = 5.0
+"""Seconds for an address to answer."""
 
 
 @contextlib.contextmanager
@@ -45,15 +50,18 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[Any]:
 
 
 def _init(ray: Any, address: str | None, cpus: int | None) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # more collectors than cores are the user's choice on his own machine
         ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
         return
     try:
+        # Ray itself tries for minutes
+        if where := re.fullmatch(r"(?:ray://)?\[?([^/]+?)]?:(\d+)", address):
+            socket.create_connection((where[1], int(where[2])), timeout=REACH_S).close()
         ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"no Ray cluster answers at {address}: {text}") from error
 
@@ -90,6 +98,8 @@ class RayPool:
         except errors.RayTaskError as error:
             raise RuntimeError(f"{type(error.cause).__name__}: {error.cause}") from error
         except errors.RayError as error:  # the process, its machine or what it made is gone
+            if getattr(error, "actor_init_failed", False):  # it would be again
+                raise RuntimeError(str(error).strip().splitlines()[-1]) from error
             raise Lost(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
     def close(self) -> None:
