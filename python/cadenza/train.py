@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 from cadenza.algos import Algorithm, TrainingDiverged
-from cadenza.checkpoint import CheckpointError, save_checkpoint
-from cadenza.collect import Collector, Fault, Source, Step, info, make_environments
+from cadenza.algos.acting import Acting
+from cadenza.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cadenza.collect import Collector, Fault, Source, Step, info, make_acting, make_environments
 from cadenza.evaluate import Evaluation, evaluate
 from cadenza.progress import ProgressMode, make_progress
 from cadenza.rundir import IDENTITY, RunDir
@@ -127,6 +128,8 @@ def _train(
                 run.evaluate()
                 if config.keep_best and run.best_now():
                     run.keep()
+                if config.snapshots:
+                    run.write_snapshot(folder)
                 _log(outputs, "eval", run.evaluations[-1][1].scalars(), run.step)
                 if stop_when is not None and stop_when([e for _, e in run.evaluations]):
                     reason = "goal"
@@ -182,6 +185,21 @@ def load_agent(run_dir: str | Path) -> tuple[TrainConfig, Algorithm, int]:
     with _naming(folder.checkpoint):
         agent.load_state_dict({k: v for k, v in state["agent"].items() if k != "buffer"})
     return config, agent, int(state["step"])
+
+
+def load_snapshot(run_dir: str | Path, step: int) -> Acting:
+    """The policy of a run after `step` transitions, kept by `snapshots`; CheckpointError if it was not."""
+    folder = RunDir(run_dir)
+    config = folder.config()
+    env = make(config.task, 1)
+    acting = make_acting(config, env, config.seed)
+    env.close()
+    path = folder.snapshot(step)
+    state = load_checkpoint(path)
+    with _naming(path):
+        acting.load_weights(state["weights"].numpy())
+    acting.ready = True
+    return acting
 
 
 class _Run:
@@ -240,6 +258,13 @@ class _Run:
             export_policy(self.config, module, step, folder.best)
         except (ExportError, SimulationDiverged) as error:
             warnings.warn(f"no {folder.best} of transition {step}: {error}", stacklevel=3)
+
+    def write_snapshot(self, folder: RunDir) -> None:
+        """Write the policy's weights of this moment."""
+        path = folder.snapshot(self.step)
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)  # of a part of the run that is done again
+        save_checkpoint(path, {"step": self.step, "weights": torch.from_numpy(self.agent.acting.weights())})
 
     def cpu_seconds(self) -> float:
         return self._cpu_before + time.process_time() - self._cpu_start

@@ -39,6 +39,8 @@ class TrainConfig:
         device: where the networks are trained.
         domain: how simulations differ from the model, in training and evaluation; the task's own when None.
         keep_best: keep the policy of the best evaluation as `best.cadenza`.
+        snapshots: keep the policy's weights at each evaluation in `snapshots/`, so that policies can be
+            compared at equal return.
     """
 
     task: str = "cadenza/ReachArm6-v0"
@@ -58,6 +60,7 @@ class TrainConfig:
     device: str = "cpu"
     domain: Domain | None = None
     keep_best: bool = True
+    snapshots: bool = False
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
