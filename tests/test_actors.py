@@ -248,17 +248,3 @@ def test_a_missing_ray_is_named_with_its_pip_line(cadenza, tmp_path):
     stderr = cadenza("train", "symphony", "--task", "gym:Pendulum-v1", "--actors", 2, code=2).stderr
     assert "needs ray: pip install 'cadenza[ray]'" in stderr
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (["--actors", 0], "actors 0 must be at least 1"),
-        (["--actors", "many"], "many"),
-        (["--ray", "host:6379"], "--ray host:6379 needs --actors N"),
-    ],
-)
-def test_bad_words_of_actors(cadenza, tmp_path, words, text):
-    done = cadenza("train", "symphony", "--task", "gym:Pendulum-v1", *words, code=2)
-    assert text in done.stdout + done.stderr
-    assert not list(tmp_path.iterdir())

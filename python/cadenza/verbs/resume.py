@@ -7,8 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from cadenza.rundir import RunDir
-from cadenza.train import train
-from cadenza.verbs.train import summarise
+from cadenza.verbs.train import carry_out
 
 
 def main(argv: list[str]) -> int:
@@ -25,5 +24,4 @@ def main(argv: list[str]) -> int:
     config = RunDir(options.run).config()
     if options.steps is not None:
         config = dataclasses.replace(config, steps=options.steps)
-    summarise(train(config, options.run, resume=True, progress="auto", ray_address=options.ray), options.run)
-    return 0
+    return carry_out(config, options.run, resume=True, ray_address=options.ray)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import time
+import types
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from cadenza.actors import ActorFailed
 from cadenza.recipes import recipe
 from cadenza.robot import suggest
 from cadenza.sim.domain import Domain
 from cadenza.tasks import GYM_PREFIX, make_task
-from cadenza.train import TrainResult, train
+from cadenza.train import Diverged, TrainResult, train
 from cadenza.train_config import ALGORITHMS, TrainConfig
 
 _NOT_SET = {"settings", "task", "algorithm", "domain"}
@@ -72,8 +76,7 @@ def main(argv: list[str]) -> int:
     out = options.out or Path("runs") / f"{algorithm}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if options.ray is not None and config.actors is None:
         raise ValueError(f"--ray {options.ray} needs --actors N")
-    summarise(train(config, out, progress="auto", ray_address=options.ray), out)
-    return 0
+    return carry_out(config, out, ray_address=options.ray)
 
 
 def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
@@ -97,7 +100,7 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
             continue
         for target, fields in ((run, config), (settings, config.settings)):
             if name in {f.name for f in dataclasses.fields(fields)} - _NOT_SET:
-                target[name] = _convert(name, value, getattr(fields, name))
+                target[name] = _convert(name, value, typing.get_type_hints(type(fields))[name])
                 break
         else:
             known = [f.name for fields in (config, config.settings) for f in dataclasses.fields(fields)]
@@ -107,6 +110,17 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
     if domain:
         run["domain"] = dataclasses.replace(_domain(config), **domain)
     return dataclasses.replace(config, **run)
+
+
+def carry_out(config: TrainConfig, out: Path, *, resume: bool = False, ray_address: str | None = None) -> int:
+    """Trains and says how it ended; the exit code, 1 when a number was not finite or an actor failed."""
+    try:
+        result = train(config, out, resume=resume, progress="auto", ray_address=ray_address)
+    except (Diverged, ActorFailed) as error:
+        print(f"cadenza: {error}", file=sys.stderr)
+        return 1
+    summarise(result, out)
+    return 0
 
 
 def summarise(result: TrainResult, out: Path) -> None:
@@ -136,19 +150,27 @@ def _set_domain(domain: dict[str, object], text: str) -> None:
         raise ValueError(f"--set {text}: no such setting{suggest(name, list(defaults))}")
     like = defaults[name]
     if isinstance(like, tuple):
-        domain[name] = tuple(_convert(key, part, like[0]) for part in value.split(","))
+        domain[name] = tuple(_convert(key, part, type(like[0])) for part in value.split(","))
     else:
-        domain[name] = _convert(key, value, like)
+        domain[name] = _convert(key, value, type(like))
 
 
-def _convert(name: str, text: str, like: object) -> object:
-    kinds: dict[type, Callable[[str], object]] = {
+def _convert(name: str, text: str, kind: typing.Any) -> object:
+    """The value of a setting whose annotation is `kind`; `none` where it may be None."""
+    if isinstance(kind, types.UnionType):
+        kinds = [k for k in typing.get_args(kind) if k is not types.NoneType]
+        if len(kinds) < len(typing.get_args(kind)) and text.lower() == "none":
+            return None
+        kind = kinds[0]
+    if typing.get_origin(kind) is typing.Literal:
+        kind = str  # the settings check the choice
+    convert: dict[type, Callable[[str], object]] = {
         bool: lambda text: {"true": True, "false": False}[text.lower()],
         int: int,
         float: float,
         str: str,
     }
     try:
-        return kinds[type(like)](text)
+        return convert[kind](text)
     except (KeyError, ValueError):
-        raise ValueError(f"--set {name}={text}: {type(like).__name__} wanted") from None
+        raise ValueError(f"--set {name}={text}: {kind.__name__} wanted") from None
