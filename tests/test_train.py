@@ -179,7 +179,11 @@ def test_a_diverging_loss_stops_the_run(tmp_path):
     config = replace(SMALL, settings=replace(SMALL.settings, lr=1e30))
     with pytest.raises(Diverged, match=r"training diverged at update \d+: \w+ is (nan|-?inf); .*diverged.pt"):
         train(config, tmp_path / "run")
-    assert (tmp_path / "run" / "diverged.pt").exists()
+    dump = load_checkpoint(tmp_path / "run" / "diverged.pt")
+    assert dump["batch"]["obs"].shape == (config.settings.nodes, dump["agent"]["obs_dim"])
+    # the batch is of what was stored
+    stored = dump["agent"]["buffer"]["obs"]
+    assert all((stored == row).all(1).any() for row in dump["batch"]["obs"])
 
 
 def test_the_goal_ends_the_run(tmp_path):

@@ -432,7 +432,10 @@ def _dumping(folder: RunDir, run: _Run) -> Iterator[None]:
         yield
     except (Fault, TrainingDiverged) as error:
         text = f"{error}, after {run.step} transitions" if isinstance(error, Fault) else str(error)
-        last = error.dump if isinstance(error, Fault) else run.source.dump()
+        if isinstance(error, Fault):
+            last = error.dump
+        else:
+            last = {**run.source.dump(), "batch": vars(run.agent.last_batch)}
         agent = run.agent.state_dict(buffer=True)
         save_checkpoint(folder.dump, {"text": text, "step": run.step, **last, "agent": agent})
         raise Diverged(f"{text}; state, action and agent are in {folder.dump}") from error

@@ -12,6 +12,7 @@ import torch
 if TYPE_CHECKING:
     from cadenza.algos.acting import Acting
     from cadenza.algos.boundary import Transitions
+    from cadenza.buffer import Batch
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,11 @@ class Algorithm(Protocol):
 
     def updates_due(self, k: int) -> int:
         """How many updates follow the step of k environments that was stored last."""
+        ...
+
+    @property
+    def last_batch(self) -> "Batch":
+        """What the last update drew, for the dump of one that failed."""
         ...
 
     def update(self) -> dict[str, float]:

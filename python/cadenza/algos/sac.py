@@ -197,6 +197,11 @@ class Sac:
         noise = self.acting.normal(2 * rows)
         return self.learn(batch, noise[:rows], noise[rows:])._asdict()
 
+    @property
+    def last_batch(self) -> Batch:
+        """The transitions that the last update drew, float32 NumPy arrays, overwritten by the next one."""
+        return self._draw.staging
+
     @torch.inference_mode()
     def learn(self, batch: Batch, noise: Tensor, next_noise: Tensor) -> Losses:
         """One gradient step on `batch` with the standard normals of both policy samples, [B, n_a] each."""
