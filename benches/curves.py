@@ -61,7 +61,9 @@ class Experiment:
         """What trains one seed."""
         preset = ["--preset", self.preset] if self.preset else []
         task = ["--task", f"gym:{self.task}", *preset, "--steps", str(self.steps)]
-        return ["train", self.algorithm, *task, "--seed", str(seed), "--out", str(out)]
+        # the smoothness table compares policies at equal return
+        keep = ["--set", "snapshots=true"] if self.steps >= LONG else []
+        return ["train", self.algorithm, *task, "--seed", str(seed), "--out", str(out), *keep]
 
 
 TABLE = (

@@ -81,7 +81,13 @@ def test_every_verb_explains_itself_with_an_example(cadenza, words):
         (["train"], "which algorithm? One of: symphony, sac"),
         (["train", "symphony"], "--task"),
         (["train", "symphony", "--task", "cadenza/ReachArm6-v0", "--set", "nonsense=1"], "nonsense=1"),
-        (["train", "symphony", "--task", "cadenza/ReachArm6-v0", "--set", "explore_steps=many"], "many"),
+        (
+            ["train", "symphony", "--task", "cadenza/ReachArm6-v0", "--set", "explore_steps=many"],
+            "--set explore_steps=many: int wanted",
+        ),
+        (["train", "sac", "--task", "x", "--set", "target_entropy=low"], "target_entropy=low: float wanted"),
+        (["train", "symphony", "--task", "gym:Hopper-v5", "--actors", "0"], "actors 0 must be at least 1"),
+        (["train", "symphony", "--task", "gym:Hopper-v5", "--ray", "h:1"], "--ray h:1 needs --actors N"),
         (["robots", "check", "arm7"], "did you mean 'arm6'"),
         (["bench", "latncy"], "latency"),
         (["run"], "BUNDLE"),
@@ -204,6 +210,27 @@ def test_train_resume_eval_export(cadenza, tmp_path):
     assert "parity 160 vectors" in done.stdout
     assert (tmp_path / "a.onnx").stat().st_size > 1000
     assert "160/160" in cadenza("check", "a.cadenza", "--robot", "arm6").stdout
+
+
+def test_settings_that_may_be_none():
+    from cadenza.verbs.train import TrainOptions, configure
+
+    words = ("updates_per_vector_step=8", "action_bounds=unit", "snapshots=true", "actors=2")
+    config = configure("symphony", TrainOptions("gym:Hopper-v5", set=words))
+    assert (config.settings.updates_per_vector_step, config.settings.action_bounds) == (8, "unit")
+    assert config.snapshots and config.actors == 2
+    config = configure(
+        "symphony", TrainOptions("cadenza/ReachArm6-v0", set=("updates_per_vector_step=none",))
+    )
+    assert config.settings.updates_per_vector_step is None
+
+
+def test_a_run_that_diverges_ends_with_one_sentence(cadenza):
+    words = ["--task", "gym:Pendulum-v1", "--preset", "tiny", "--steps", 200, "--out", "a"]
+    settings = ["--set", "explore_steps=64", "hidden=16", "lr=1e30", "eval_every=10000"]
+    stderr = cadenza("train", "symphony", *words, *settings, code=1).stderr
+    assert "cadenza: training diverged at update" in stderr and "are in a/diverged.pt" in stderr
+    assert "Traceback" not in stderr
 
 
 def test_a_second_training_does_not_overwrite_the_first(cadenza, reach_run):

@@ -35,14 +35,7 @@ def test_smoothness_has_the_value_of_the_paper():
 
 
 def test_figures_of_signals_by_hand():
-    cubic = (np.arange(20) / 10.0) ** 3
-    np.testing.assert_allclose(report.jerk(cubic, 10.0), (6.0, 6.0), rtol=1e-9)
-    assert report.jerk(cubic[:3], 10.0) == (0.0, 0.0)
     assert report.squared_change(np.array([0.0, 1.0, 3.0])) == 5.0
-    t = np.arange(400) / 100.0
-    two = np.sin(2 * np.pi * 2 * t) + 0.5 * np.sin(2 * np.pi * 30 * t)
-    assert report.energy_above(two, 100.0, 10.0) == pytest.approx(0.25 / 1.25)
-    assert report.energy_above(np.full(50, 0.3), 100.0, 10.0) == 0.0
     # three turns in 7 steps at 10 Hz; the rest in between is none
     zigzag = np.array([0.0, 1.0, 2.0, 1.0, 1.0, 0.0, 1.0, 0.5])
     assert report.reversals(zigzag, 10.0) == pytest.approx(3 * 10 / 7)

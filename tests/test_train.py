@@ -154,7 +154,7 @@ class Poisoned:
 )
 def test_a_number_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, name, text):
     made = cadenza.tasks.make
-    monkeypatch.setattr("cadenza.train.make", lambda *a, **k: Poisoned(made(*a, **k), name))
+    monkeypatch.setattr("cadenza.collect.make", lambda *a, **k: Poisoned(made(*a, **k), name))
     with pytest.raises(Diverged, match=f"{text}; state, action and agent are in .*diverged.pt"):
         train(SMALL, tmp_path / "run")
     dump = load_checkpoint(tmp_path / "run" / "diverged.pt")
@@ -165,11 +165,26 @@ def test_a_number_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, name, 
     assert "sim" in dump["env"]
 
 
+def test_terminated_episodes_are_counted(tmp_path):
+    """Hopper's first policies fall; the pendulum never does."""
+    for task, falls in (("gym:Hopper-v5", True), ("gym:Pendulum-v1", False)):
+        folder = tmp_path / task[-10:]
+        train(replace(SMALL, task=task, steps=1200), folder)
+        rows = {name: [float(v) for _, n, v in metrics(folder)[1:] if n == f"train/{name}"]
+                for name in ("episodes", "terminated")}  # fmt: skip
+        assert sum(rows["episodes"]) > 0
+        assert rows["terminated"] == (rows["episodes"] if falls else [0.0] * len(rows["episodes"]))
+
+
 def test_a_diverging_loss_stops_the_run(tmp_path):
     config = replace(SMALL, settings=replace(SMALL.settings, lr=1e30))
     with pytest.raises(Diverged, match=r"training diverged at update \d+: \w+ is (nan|-?inf); .*diverged.pt"):
         train(config, tmp_path / "run")
-    assert (tmp_path / "run" / "diverged.pt").exists()
+    dump = load_checkpoint(tmp_path / "run" / "diverged.pt")
+    assert dump["batch"]["obs"].shape == (config.settings.nodes, dump["agent"]["obs_dim"])
+    # the batch is of what was stored
+    stored = dump["agent"]["buffer"]["obs"]
+    assert all((stored == row).all(1).any() for row in dump["batch"]["obs"])
 
 
 def test_the_goal_ends_the_run(tmp_path):

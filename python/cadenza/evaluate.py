@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from cadenza.motion import energy_above, jerk
 from cadenza.tasks.task import Environment
 
 RESAMPLES = 2000
@@ -99,8 +100,8 @@ def evaluate(
         return_high=high,
         length=float(lengths.mean()),
         action_change=action_change(episodes),
-        jerk=jerk(episodes, env.dt),
-        high_frequency=high_frequency(episodes),
+        jerk=jerk(episodes, env.dt)[1],
+        high_frequency=energy_above(episodes, 1.0, 0.25),
     )
 
 
@@ -116,19 +117,3 @@ def action_change(episodes: list[np.ndarray]) -> float:
     """Mean |Δu| over the steps of all episodes [T, A]; 0 when no episode has two steps."""
     changes = np.concatenate([np.abs(np.diff(u, axis=0)) for u in episodes])
     return float(changes.mean()) if changes.size else 0.0
-
-
-def jerk(episodes: list[np.ndarray], dt: float) -> float:
-    """Root mean square third difference over dt³; 0 when no episode has four steps."""
-    third = np.concatenate([np.diff(u, n=3, axis=0) for u in episodes if len(u) > 3] or [np.zeros((0, 1))])
-    return float(np.sqrt(np.square(third).mean()) / dt**3) if third.size else 0.0
-
-
-def high_frequency(episodes: list[np.ndarray]) -> float:
-    """Share of the one-sided power spectrum, without the mean, above a quarter of the sampling rate."""
-    high = total = 0.0
-    for u in episodes:
-        power = np.square(np.abs(np.fft.rfft(u - u.mean(0), axis=0)))
-        above = np.fft.rfftfreq(len(u)) > 0.25
-        high, total = high + float(power[above].sum()), total + float(power[1:].sum())
-    return high / total if total > 0.0 else 0.0

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cadenza import _native
+from cadenza.motion import energy_above, jerk
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,8 +32,6 @@ __all__ = [
     "Summary",
     "Value",
     "compare",
-    "energy_above",
-    "jerk",
     "load",
     "plot",
     "plot_latency",
@@ -190,26 +189,9 @@ def smoothness(x: np.ndarray, rate: float) -> float:
     return float(2.0 / (len(frequency) * rate) * np.sum(amplitude * frequency))
 
 
-def jerk(x: np.ndarray, rate: float) -> tuple[float, float]:
-    """Largest and root mean square |third difference|/dt³; zeros for fewer than four samples."""
-    third = np.abs(np.diff(x, n=3)) * rate**3
-    return (float(third.max()), float(np.sqrt(np.mean(third**2)))) if len(third) else (0.0, 0.0)
-
-
 def squared_change(x: np.ndarray) -> float:
     """Σ |Δu|² over the samples."""
     return float(np.sum(np.diff(x) ** 2))
-
-
-def energy_above(x: np.ndarray, rate: float, cutoff: float) -> float:
-    """Share of the power, mean aside, above `cutoff` Hz; 0 for a constant."""
-    power = np.abs(np.fft.rfft(x - np.mean(x))) ** 2 if len(x) else np.zeros(1)
-    frequency = np.fft.rfftfreq(max(len(x), 1), 1.0 / rate)
-    total = float(power[1:].sum())
-    # rounding of the mean is no signal
-    if total <= 1e-24 * max(1.0, float(np.sum(np.square(x))) * len(x)):
-        return 0.0
-    return float(power[frequency > cutoff].sum()) / total
 
 
 def reversals(x: np.ndarray, rate: float, threshold: float = 1e-6) -> float:
@@ -332,16 +314,16 @@ def summary(log: RunLog, *, cutoff: float = 10.0) -> Summary:
         ),
         commands(
             "peak jerk", "rad/s³", "largest |third difference|/dt³ of the commands", 4,
-            lambda x: jerk(x, rate)[0], max,
+            lambda x: jerk([x], log.dt)[0], max,
         ),
         commands(
             "RMS jerk", "rad/s³", "root mean square of the same, over joints too", 4,
-            lambda x: jerk(x, rate)[1], root,
+            lambda x: jerk([x], log.dt)[1], root,
         ),
         commands("Σ|Δu|²", "rad²", "squared steps of the commands, sum over joints", 2, squared_change, sum),
         commands(
             "high frequency", "", f"share of the commands' power above {cutoff:g} Hz; mean over joints", 2,
-            lambda x: energy_above(x, rate, cutoff), np.mean,
+            lambda x: energy_above([x], rate, cutoff), np.mean,
         ),
         commands(
             "reversals", "1/s", "changes of direction of the commands in a second; mean over joints", 2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -18,6 +19,8 @@ from cadenza.sim.domain import Domain
 from cadenza.sinks import CsvSink, Sink, TensorBoardSink
 from cadenza.train_config import ALGORITHMS, TrainConfig
 
+IDENTITY = ("task", "algorithm", "seed", "envs", "actors")
+"""Settings that make a checkpoint another run's."""
 FORMAT = 1
 """Version of a run's folder; another one is refused."""
 
@@ -31,6 +34,7 @@ events.out…        the same for TensorBoard: tensorboard --logdir {path}
 checkpoint.pt      everything that an exact resume needs; checkpoint.pt.previous is the one before it
 checkpoint.pt.chunks/   the large arrays of both (the replay), in pieces that are written once
 best.cadenza       the policy of the best evaluation so far, as a robot runs it (tasks with a robot)
+snapshots/STEP.pt  the policy's weights at each evaluation, where the setting `snapshots` is true
 video/             films that `cadenza eval --video` made
 diverged.pt        only after a number that is not finite: state, action and agent at that moment
 
@@ -61,6 +65,7 @@ class RunDir:
             raise ValueError(f"{self.path} already holds a run: resume it, or choose another folder")
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "command.txt").unlink(missing_ok=True)
+        shutil.rmtree(self.path / "snapshots", ignore_errors=True)
         self.best.unlink(missing_ok=True)
         self._describe(config)
 
@@ -97,10 +102,18 @@ class RunDir:
         """Write the checkpoint; see `save_checkpoint`."""
         save_checkpoint(self.checkpoint, state)
 
+    def snapshot(self, step: int) -> Path:
+        """Where the policy's weights at an evaluation are kept."""
+        return self.path / "snapshots" / f"{step}.pt"
+
+    def snapshots(self) -> list[int]:
+        """Transitions at which weights were kept, in order."""
+        return sorted(int(p.stem) for p in (self.path / "snapshots").glob("*.pt") if p.stem.isdigit())
+
     def load(self, config: TrainConfig) -> dict[str, Any]:
         """Read the checkpoint; CheckpointError when it is missing, torn, or another run's."""
         state = load_checkpoint(self.checkpoint)
-        for name in ("task", "algorithm", "seed", "envs"):
+        for name in IDENTITY:
             mine, theirs = getattr(config, name), state.get("run", {}).get(name)
             if mine != theirs:
                 raise CheckpointError(self.checkpoint, f"made with {name} = {theirs!r}, the run has {mine!r}")

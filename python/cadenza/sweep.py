@@ -207,10 +207,9 @@ def _locally(jobs: Sequence[Job], parallel: int) -> Iterator[tuple[Job, str | No
 
 
 def _on_ray(jobs: Sequence[Job], address: str | None) -> Iterator[tuple[Job, str | None]]:
-    import ray  # pyright: ignore[reportMissingImports]
+    from cadenza.cluster import connected
 
-    ray.init(address=address, log_to_driver=False)
-    try:
+    with connected(address) as ray:
         remote = ray.remote(num_cpus=1, max_retries=0)(run_job)
         running = {remote.remote(str(job.folder.resolve()), job.command): job for job in jobs}
         while running:
@@ -220,8 +219,6 @@ def _on_ray(jobs: Sequence[Job], address: str | None) -> Iterator[tuple[Job, str
                     yield job, ray.get(reference)
                 except ray.exceptions.RayError as error:  # the machine or the worker is gone
                     yield job, f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    finally:
-        ray.shutdown()
 
 
 def describe(jobs: Sequence[Job], out: Path) -> None:

@@ -1,7 +1,7 @@
 """Training: act → step → store → update → log → evaluate → checkpoint.
 
 A run is reproducible from its seed and resumes exactly: at one thread a run that was killed and resumed
-writes the same numbers as one that was not.
+writes the same numbers as one that was not, however many collectors feed it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from cadenza.algos import Algorithm, EnvInfo, TrainingDiverged
-from cadenza.checkpoint import CheckpointError, save_checkpoint
+from cadenza.algos import Algorithm, TrainingDiverged
+from cadenza.algos.acting import Acting
+from cadenza.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cadenza.collect import Collector, Fault, Source, Step, info, make_acting, make_environments
 from cadenza.evaluate import Evaluation, evaluate
 from cadenza.progress import ProgressMode, make_progress
-from cadenza.rundir import RunDir
+from cadenza.rundir import IDENTITY, RunDir
 from cadenza.sim.batch import SimulationDiverged
 from cadenza.sinks import Sink
 from cadenza.tasks import GYM_PREFIX, make
-from cadenza.tasks.task import Environment, Transition
+from cadenza.tasks.task import Environment
 from cadenza.train_config import ALGORITHMS, TrainConfig
 
 
@@ -66,6 +68,7 @@ def train(
     stop_when: StopWhen | None = None,
     sinks: Sequence[Sink] = (),
     progress: ProgressMode = "silent",
+    ray_address: str | None = None,
 ) -> TrainResult:
     """Train, or go on with an interrupted run.
 
@@ -76,24 +79,32 @@ def train(
         stop_when: given all evaluations so far after each, says whether that is enough.
         sinks: further places for the metrics, beside CSV and TensorBoard in the folder.
         progress: "auto" for a bar or lines, "silent" for nothing.
+        ray_address: cluster for `config.actors`; one on this machine is started when None.
 
     Raises:
-        ValueError: settings, folder or checkpoint that do not fit (CheckpointError names file and reason).
+        ValueError: settings, folder or checkpoint that do not fit (CheckpointError names file and reason), or
+            no cluster at the address.
+        ModuleNotFoundError: actors are asked for and Ray is not installed.
+        ActorFailed: a collector failed, or was lost again and again.
         Diverged: a number is not finite; `diverged.pt` in the folder holds state, action and agent.
     """
     folder = RunDir(run_dir)
-    run = _Run(config)
-    if resume:
-        run.load_state_dict(folder.load(config), folder.checkpoint)
-        folder.go_on(config)
-    else:
-        folder.create(config)
-    env, agent, meter = run.env, run.agent, run.meter
-    outputs = [*folder.sinks(run.step if resume else None), *sinks]
-    reason: Literal["steps", "goal", "interrupted"] = "steps"
+    with contextlib.closing(_Run(config, ray_address)) as run:
+        if resume:
+            run.load_state_dict(folder.load(config), folder.checkpoint)
+            folder.go_on(config)
+        else:
+            folder.create(config)
+        outputs = [*folder.sinks(run.step if resume else None), *sinks]
+        return _train(run, folder, outputs, stop_when, progress)
 
+
+def _train(
+    run: _Run, folder: RunDir, outputs: Sequence[Sink], stop_when: StopWhen | None, progress: ProgressMode
+) -> TrainResult:
+    config, source, agent, meter = run.config, run.source, run.agent, run.meter
+    reason: Literal["steps", "goal", "interrupted"] = "steps"
     with (
-        contextlib.closing(run),
         _flushing(outputs),
         _torch_threads(config.torch_threads),
         _interruptible() as interrupt,
@@ -104,24 +115,21 @@ def train(
                 reason = "interrupted"
                 break
             with _dumping(folder, run):
-                action = agent.act(run.obs, explore=True)
-                run.last = (run.obs, action, None)
-                t = env.step(action)
-                run.last = (run.obs, action, t)
-                _ensure_finite(t, run.step)
-                agent.observe(run.obs, action, t.reward, t.next_obs, t.terminated, t.truncated)
-                losses = [agent.update() for _ in range(agent.updates_due(env.n))]
-            run.obs = t.obs
-            run.step += env.n
-            meter.add(t, losses)
+                step = source.step()
+                agent.store(step.rows)
+                losses = [agent.update() for _ in range(agent.updates_due(config.envs))]
+            run.step += config.envs
+            meter.add(source.actor(), step, losses)
 
             if run.due(config.log_every):
-                _log(outputs, "train", meter.take(), run.step)
+                _log(outputs, "train", meter.take() | source.metrics(), run.step)
                 _log(outputs, "time", run.speed(), run.step)
             if agent.ready and run.due(config.eval_every):
                 run.evaluate()
                 if config.keep_best and run.best_now():
                     run.keep()
+                if config.snapshots:
+                    run.write_snapshot(folder)
                 _log(outputs, "eval", run.evaluations[-1][1].scalars(), run.step)
                 if stop_when is not None and stop_when([e for _, e in run.evaluations]):
                     reason = "goal"
@@ -141,7 +149,6 @@ def make_agent(config: TrainConfig, env: Environment, seed: int) -> Algorithm:
     """The algorithm of a run, untrained."""
     _check_device(config.device)
     _, algorithm = ALGORITHMS[config.algorithm]
-    info = EnvInfo(task=env.name, joints=env.action_names, max_episode_steps=env.episode_steps)
     return algorithm(
         config.settings,
         env.obs_size,
@@ -149,7 +156,7 @@ def make_agent(config: TrainConfig, env: Environment, seed: int) -> Algorithm:
         env.action_high,
         seed=seed,
         device=config.device,
-        env_info=info,
+        env_info=info(env),
     )
 
 
@@ -180,33 +187,43 @@ def load_agent(run_dir: str | Path) -> tuple[TrainConfig, Algorithm, int]:
     return config, agent, int(state["step"])
 
 
+def load_snapshot(run_dir: str | Path, step: int) -> Acting:
+    """The policy of a run after `step` transitions, kept by `snapshots`; CheckpointError if it was not."""
+    folder = RunDir(run_dir)
+    config = folder.config()
+    env = make(config.task, 1)
+    acting = make_acting(config, env, config.seed)
+    env.close()
+    path = folder.snapshot(step)
+    state = load_checkpoint(path)
+    with _naming(path):
+        acting.load_weights(state["weights"].numpy())
+    acting.ready = True
+    return acting
+
+
 class _Run:
     """Everything of a run that a checkpoint holds."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, ray_address: str | None = None) -> None:
         self.config = config
         env_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
-        self.env = make(
-            config.task, config.envs, seed=env_seed, threads=config.sim_threads, stagger=True,
-            domain=config.domain,
-        )  # fmt: skip
         self.eval_env = make(
             config.task, config.eval_episodes, seed=config.eval_seed, threads=config.sim_threads,
             domain=config.domain,
         )  # fmt: skip
-        self.agent = make_agent(config, self.env, int(agent_seed.generate_state(1)[0]))
-        self.obs = self.env.reset()
-        self.meter = _Meter(config.envs)
+        self.agent = make_agent(config, self.eval_env, int(agent_seed.generate_state(1)[0]))
+        self.source = _source(config, self.agent, env_seed, ray_address)
+        self.meter = _Meter(config.envs * (config.actors or 1))
         self.step = 0
         self.evaluations: list[tuple[int, Evaluation]] = []
-        self.last: tuple[np.ndarray, np.ndarray, Transition | None] | None = None
         self._best: tuple[int, torch.nn.Module] | None = None
         self._cpu_before, self._cpu_start = 0.0, time.process_time()
         self._wall_start, self._first_step = time.monotonic(), 0
 
     def due(self, every: int) -> bool:
         """Whether a multiple of `every` was reached or passed by the last step."""
-        return self.step // every > (self.step - self.env.n) // every
+        return self.step // every > (self.step - self.config.envs) // every
 
     def evaluate(self) -> None:
         result = evaluate(
@@ -242,6 +259,13 @@ class _Run:
         except (ExportError, SimulationDiverged) as error:
             warnings.warn(f"no {folder.best} of transition {step}: {error}", stacklevel=3)
 
+    def write_snapshot(self, folder: RunDir) -> None:
+        """Write the policy's weights of this moment."""
+        path = folder.snapshot(self.step)
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)  # of a part of the run that is done again
+        save_checkpoint(path, {"step": self.step, "weights": torch.from_numpy(self.agent.acting.weights())})
+
     def cpu_seconds(self) -> float:
         return self._cpu_before + time.process_time() - self._cpu_start
 
@@ -263,10 +287,9 @@ class _Run:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "run": {name: getattr(self.config, name) for name in ("task", "algorithm", "seed", "envs")},
+            "run": {name: getattr(self.config, name) for name in IDENTITY},
             "step": self.step,
-            "obs": self.obs,
-            "env": self.env.state_dict(),
+            **self.source.state_dict(),
             "agent": self.agent.state_dict(buffer=True),
             "meter": asdict(self.meter),
             "evaluations": [(step, asdict(e)) for step, e in self.evaluations],
@@ -276,25 +299,40 @@ class _Run:
     def load_state_dict(self, state: Mapping[str, Any], source: Path) -> None:
         with _naming(source):
             self.agent.load_state_dict(state["agent"])
-            self.obs = self.env.load_state_dict(state["env"])
+            self.source.load_state_dict(state)
         self.step = self._first_step = int(state["step"])
         self.meter = _Meter(**state["meter"])
         self.evaluations = [(step, Evaluation(**e)) for step, e in state["evaluations"]]
         self._cpu_before = float(state["cpu_seconds"])
 
     def close(self) -> None:
-        self.env.close()
+        self.source.close()
         self.eval_env.close()
+
+
+def _source(
+    config: TrainConfig, agent: Algorithm, seed: np.random.SeedSequence, ray_address: str | None
+) -> Source:
+    """A collector here, or many on Ray."""
+    if config.actors is None:
+        if ray_address is not None:
+            raise ValueError(f"Ray at {ray_address} is for actors: say how many")
+        return Collector(make_environments(config, seed), agent.acting)
+    from cadenza.actors import Actors
+    from cadenza.cluster import RayPool
+
+    return Actors(config, agent, RayPool(ray_address, config.actors, config.sim_threads))
 
 
 @dataclass
 class _Meter:
-    """Sums since the last row of training metrics."""
+    """Sums since the last row of training metrics; `envs` counts the environments of all collectors."""
 
     envs: int
     returns: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
     lengths: np.ndarray = field(default=None)  # pyright: ignore[reportAssignmentType]
     finished: list[tuple[float, int]] = field(default_factory=list)
+    terminated: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     updates: int = 0
     last_return: float | None = None
@@ -303,12 +341,15 @@ class _Meter:
         if self.returns is None:
             self.returns, self.lengths = np.zeros(self.envs), np.zeros(self.envs, np.int64)
 
-    def add(self, t: Transition, losses: Sequence[Mapping[str, float]]) -> None:
-        self.returns += t.reward
-        self.lengths += 1
-        for i in np.flatnonzero(t.done):
-            self.finished.append((float(self.returns[i]), int(self.lengths[i])))
-        self.returns[t.done], self.lengths[t.done] = 0.0, 0
+    def add(self, actor: int, step: Step, losses: Sequence[Mapping[str, float]]) -> None:
+        k, done = len(step.reward), step.terminated | step.truncated
+        returns, lengths = (x[actor * k : (actor + 1) * k] for x in (self.returns, self.lengths))
+        returns += step.reward
+        lengths += 1
+        for i in np.flatnonzero(done):
+            self.finished.append((float(returns[i]), int(lengths[i])))
+        returns[done], lengths[done] = 0.0, 0
+        self.terminated += int(step.terminated.sum())
         for metrics in losses:
             self.updates += 1
             for name, value in metrics.items():
@@ -324,8 +365,9 @@ class _Meter:
                 "return": self.last_return,
                 "length": float(lengths.mean()),
                 "episodes": len(self.finished),
+                "terminated": self.terminated,
             }
-        self.finished, self.losses, self.updates = [], {}, 0
+        self.finished, self.terminated, self.losses, self.updates = [], 0, {}, 0
         return out
 
 
@@ -388,29 +430,15 @@ def _dumping(folder: RunDir, run: _Run) -> Iterator[None]:
     """Save what led to a number that is not finite, and say where it lies."""
     try:
         yield
-    except (_NotFinite, TrainingDiverged, SimulationDiverged) as error:
-        obs, action, t = run.last if run.last is not None else (run.obs, None, None)
-        state = {"text": str(error), "step": run.step, "obs": obs, "action": action}
-        if t is not None:
-            state["transition"] = {
-                name: getattr(t, name) for name in ("next_obs", "reward", "terminated", "truncated")
-            }
-        state |= {"env": run.env.state_dict(), "agent": run.agent.state_dict(buffer=True)}
-        save_checkpoint(folder.dump, state)
-        raise Diverged(f"{error}; state, action and agent are in {folder.dump}") from error
-
-
-class _NotFinite(Exception):
-    pass
-
-
-def _ensure_finite(t: Transition, step: int) -> None:
-    for name, rows in (("reward", t.reward[:, None]), ("observation", t.next_obs)):
-        bad = ~np.isfinite(rows)
-        if bad.any():
-            env, i = (int(x) for x in np.argwhere(bad)[0])
-            what = f"{name} {rows[env, i]}" + (f" in component {i}" if name == "observation" else "")
-            raise _NotFinite(f"{what} in environment {env}, after {step} transitions")
+    except (Fault, TrainingDiverged) as error:
+        text = f"{error}, after {run.step} transitions" if isinstance(error, Fault) else str(error)
+        if isinstance(error, Fault):
+            last = error.dump
+        else:
+            last = {**run.source.dump(), "batch": vars(run.agent.last_batch)}
+        agent = run.agent.state_dict(buffer=True)
+        save_checkpoint(folder.dump, {"text": text, "step": run.step, **last, "agent": agent})
+        raise Diverged(f"{text}; state, action and agent are in {folder.dump}") from error
 
 
 def _log(sinks: Sequence[Sink], group: str, values: Mapping[str, float], step: int) -> None:

@@ -26,7 +26,8 @@ class TrainConfig:
         algorithm: name of the algorithm.
         settings: its settings.
         steps: transitions to collect, over all environments.
-        envs: parallel environments.
+        envs: parallel environments, of each collector where there are actors.
+        actors: collectors on Ray that feed the learner; None: the learner collects by itself.
         seed: seeds the agent and the environments.
         eval_every: transitions between evaluations; they begin with the first update.
         eval_episodes: episodes of an evaluation.
@@ -38,6 +39,8 @@ class TrainConfig:
         device: where the networks are trained.
         domain: how simulations differ from the model, in training and evaluation; the task's own when None.
         keep_best: keep the policy of the best evaluation as `best.cadenza`.
+        snapshots: keep the policy's weights at each evaluation in `snapshots/`, so that policies can be
+            compared at equal return.
     """
 
     task: str = "cadenza/ReachArm6-v0"
@@ -45,6 +48,7 @@ class TrainConfig:
     settings: SymphonyConfig | SacConfig = field(default_factory=SymphonyConfig)
     steps: int = 100_000
     envs: int = 1
+    actors: int | None = None
     seed: int = 0
     eval_every: int = 2_500
     eval_episodes: int = 10
@@ -56,6 +60,7 @@ class TrainConfig:
     device: str = "cpu"
     domain: Domain | None = None
     keep_best: bool = True
+    snapshots: bool = False
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -68,3 +73,5 @@ class TrainConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.actors is not None and self.actors < 1:
+            raise ValueError(f"actors {self.actors} must be at least 1")

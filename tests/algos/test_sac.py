@@ -402,3 +402,29 @@ def test_divergence_stops_before_the_step(poison):
 def test_bad_configuration(options, message):
     with pytest.raises(ValueError, match=message):
         SacConfig(**options)
+
+
+def test_an_agent_without_its_replay_explores_by_its_policy():
+    """Evaluation leaves the replay behind; exploration must not look unfinished then, and actions uniform."""
+    a = agent(dtype=torch.float32, lr=1e-3)
+    explore(a, 8)
+    for _ in range(5):
+        a.update()
+    a.named_parameters()["actor.linear2.bias"][a.action_dim :] = -20.0  # log std: next to no noise
+    state = a.state_dict(buffer=False)
+    b = agent(dtype=torch.float32, lr=1e-3, seed=9)
+    b.load_state_dict(state)
+    obs = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+    np.testing.assert_allclose(b.act(obs, explore=True), b.act(obs, explore=False), atol=1e-2)
+
+
+def test_the_acting_part_alone_acts_as_the_agent():
+    a = agent(dtype=torch.float32, bound=2.0)
+    alone = Sac.Acting.alone(
+        a.config, 3, a.boundary.low, a.boundary.high, seed=3, env_info=EnvInfo(joints=("knee",))
+    )
+    alone.load_weights(a.acting.weights())
+    obs = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    np.testing.assert_array_equal(alone.act(obs, explore=False), a.act(obs, explore=False))
+    with pytest.raises(ValueError, match=r"7 weights for a policy of \d+"):
+        alone.load_weights(np.zeros(7, np.float32))

@@ -203,7 +203,7 @@ def test_noise_golden(preset):
     g, n = GOLDEN["noise"][preset], 1_000_000
     config = PRESETS["s3" if preset == "e" else "se"]
     a = agent(seed=5, **{k: v for k, v in config.items() if k.startswith("noise")})
-    noise = a._fill_noise(torch.empty(n, 1, dtype=torch.float64)).numpy().ravel()
+    noise = a.acting.noise(torch.empty(n, 1, dtype=torch.float64)).numpy().ravel()
     u = np.tanh(noise)
     fraction_clipped = (np.abs(noise) >= a.config.noise_std * a.config.noise_clip).mean()
 

@@ -4,10 +4,15 @@ An algorithm acts, observes transitions and updates; it knows nothing of files, 
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from cadenza.algos.acting import Acting
+    from cadenza.algos.boundary import Transitions
+    from cadenza.buffer import Batch
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,17 @@ class TrainingDiverged(RuntimeError):
 
 
 class Algorithm(Protocol):
-    """What the training loop needs. k is the number of parallel environments."""
+    """What the training loop needs. k is the number of parallel environments.
+
+    Attributes:
+        acting: the part that acts, on the agent's own parameters and generator.
+        Acting: its class, to make one elsewhere.
+        updates: gradient steps so far.
+    """
+
+    Acting: type["Acting"]
+    acting: "Acting"
+    updates: int
 
     @property
     def action_repeat(self) -> int:
@@ -72,8 +87,17 @@ class Algorithm(Protocol):
         """Store k transitions; `next_obs` is the true successor, also where the episode ended."""
         ...
 
+    def store(self, rows: "Transitions") -> None:
+        """The second half of `observe`: store what `Acting.follow` completed in one step."""
+        ...
+
     def updates_due(self, k: int) -> int:
-        """How many updates follow one step of k environments."""
+        """How many updates follow the step of k environments that was stored last."""
+        ...
+
+    @property
+    def last_batch(self) -> "Batch":
+        """What the last update drew, for the dump of one that failed."""
         ...
 
     def update(self) -> dict[str, float]:

@@ -8,7 +8,8 @@ import numpy as np
 
 
 class Transitions(NamedTuple):
-    """One checked step of k environments, environment units, one row each; see `Boundary.transitions`."""
+    """Transitions, one row each: as `Boundary.transitions` checked them, with actions in environment units,
+    or as `Acting.follow` completed them, with normalised ones."""
 
     obs: np.ndarray
     action: np.ndarray

@@ -2,12 +2,12 @@
 
 After Haarnoja et al., arXiv 1812.05905; the update's order is that of stable-baselines3: temperature from the
 old policy, critics, then actor against the new critics, then targets. Reads top to bottom: storage, acting
-and observing, learning, state, deployment. `sac_config` holds the settings, `cadenza.mlp` the networks,
-`cadenza.buffer` the replay.
+and observing, learning, state, deployment. `sac_config` holds the settings, `sac_acting` how it acts,
+`cadenza.mlp` the networks, `cadenza.buffer` the replay.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,17 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from cadenza.algos import EnvInfo, TrainingDiverged
-from cadenza.algos.boundary import Boundary
+from cadenza.algos.boundary import Boundary, Transitions
+from cadenza.algos.sac_acting import SacActing, SquashedGaussian, actor_shape
 from cadenza.algos.sac_config import SacConfig
 from cadenza.algos.state import check_state
 from cadenza.buffer import Batch, Draw, UniformReplay
 from cadenza.mlp import MlpBatch, MlpShape, mlp
-from cadenza.nn import ALIGN, tanh_
+from cadenza.nn import ALIGN
 
 STATE_FORMAT = 1
 CRITICS = 2
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
-_LOG_2, _LOG_NORM = math.log(2.0), 0.5 * math.log(2.0 * math.pi)
 
 
 class Losses(NamedTuple):
@@ -46,55 +45,6 @@ class Losses(NamedTuple):
     q_mean: float
 
 
-class SquashedGaussian:
-    """u = tanh(mean + std·n) on the output of a network, its log-density, and the derivative of both.
-
-    Args:
-        net: the network on fixed rows; its output holds mean and log std, [B, 2·n_a].
-
-    Attributes:
-        action: u, [B, n_a].
-        log_prob: [B].
-    """
-
-    def __init__(self, net: MlpBatch) -> None:
-        out = net.output[0]
-        n = out.shape[1] // 2
-        self.net = net
-        self._mean, self._raw = out[:, :n], out[:, n:]
-        self.action = torch.zeros_like(self._mean, memory_format=torch.contiguous_format)
-        self.log_prob = out.new_zeros(len(out))
-
-    def forward(self, obs: Tensor, noise: Tensor) -> None:
-        """Sample for observations [B, n_s] with standard normal `noise` [B, n_a]."""
-        self.net.input.copy_(obs)
-        self.net.forward()
-        self._log_std = self._raw.clamp(LOG_STD_MIN, LOG_STD_MAX)
-        self._spread = self._log_std.exp().mul_(noise)
-        x = torch.add(self._mean, self._spread)
-        # ln(1 - tanh² x) = 2·(ln 2 - x - softplus(-2x)), exact also where tanh x rounds to ±1
-        squash = nn.functional.softplus(-2.0 * x).add_(x).sub_(_LOG_2)
-        density = torch.addcmul(self._log_std, noise, noise, value=0.5).add_(_LOG_NORM)
-        torch.sum(2.0 * squash - density, 1, out=self.log_prob)
-        self.action.copy_(tanh_(x))
-
-    def mode(self, obs: Tensor) -> Tensor:
-        """tanh(mean) for observations [B, n_s]."""
-        self.net.input.copy_(obs)
-        self.net.forward()
-        return tanh_(self._mean.clone())
-
-    def backward(self, d_action: Tensor, d_log_prob: Tensor) -> None:
-        """Write the network's gradients from those by u [B, n_a] and by log π (one for all rows)."""
-        n, u = d_action.shape[1], self.action
-        # d(log π)/dx = 2u through the squash; the Gaussian's own density depends on log std alone
-        d_x = d_action.mul_(torch.addcmul(u.new_ones(()), u, u, value=-1.0)).add_(u * (2.0 * d_log_prob))
-        out = self.net.output_gradient[0]
-        out[:, :n] = d_x
-        out[:, n:] = d_x.mul_(self._spread).sub_(d_log_prob).mul_(self._log_std == self._raw)
-        self.net.backward()
-
-
 class Sac:
     """The agent; actions are normalised to (-1, 1) inside.
 
@@ -111,6 +61,8 @@ class Sac:
     Raises:
         ValueError: bounds that are infinite or empty.
     """
+
+    Acting = SacActing
 
     def __init__(
         self,
@@ -132,7 +84,7 @@ class Sac:
 
         # one flat vector: two critics | actor, log temperature | two target critics
         self._critic_shape = MlpShape(n_s + n_a, config.hidden, 1)
-        self._actor_shape = MlpShape(n_s, config.hidden, 2 * n_a)
+        self._actor_shape = actor_shape(config, self.boundary)
         critics, actor = CRITICS * self._critic_shape.stride, self._actor_shape.stride
         self._flat = torch.zeros(2 * critics + actor + ALIGN, dtype=dtype, device=self.device)
         self._trained = self._flat[: critics + actor + ALIGN]
@@ -164,11 +116,10 @@ class Sac:
             self._critic_shape, self._critics, CRITICS, rows, input_columns=slice(n_s, None)
         )
         self._target = MlpBatch(self._critic_shape, self._targets, CRITICS, rows)
-        self._acting: dict[int, SquashedGaussian] = {}
+        self.acting = SacActing(config, self.boundary, self.env_info, self._actor, self._generator)
         self.buffer = UniformReplay(n_s, n_a, config.capacity)
         self._draw = Draw(rows, n_s, n_a, dtype, self.device)
         self.env_steps = self.updates = self._due = 0
-        self._hold = _Hold.empty(0, n_s, n_a)
 
     # ---- acting and observing --------------------------------------------------------------------
 
@@ -186,7 +137,6 @@ class Sac:
         """Gradient steps after the last step of k environments: for each transition that it completed."""
         return self._due * self.config.updates_per_step if self.ready else 0
 
-    @torch.inference_mode()
     def act(self, obs: np.ndarray, *, explore: bool) -> np.ndarray:
         """Choose actions; with `explore` uniformly before training, then from the policy's distribution.
 
@@ -203,24 +153,7 @@ class Sac:
         Raises:
             ValueError: wrong shape or a non-finite observation.
         """
-        rows = self.boundary.observations(obs, self.env_steps + 1)
-        k = len(rows)
-        if explore and not self.ready:
-            u = torch.empty((k, self.action_dim)).uniform_(-1.0, 1.0, generator=self._generator).numpy()
-        else:
-            policy = self._acting.get(k)
-            if policy is None:
-                net = MlpBatch(self._actor_shape, self._actor, 1, k)
-                policy = self._acting[k] = SquashedGaussian(net)
-            given = torch.from_numpy(rows)
-            if explore:
-                policy.forward(given, self._normal(k))
-                u = policy.action.cpu().numpy()
-            else:
-                u = policy.mode(given).cpu().numpy()
-        if explore and len(self._hold.age) == k and self._hold.age.any():
-            u = np.where((self._hold.age > 0)[:, None], self._hold.action, u)
-        return self.boundary.actions(u).reshape((*np.shape(obs)[:-1], self.action_dim))
+        return self.acting.act(obs, explore=explore)
 
     def observe(
         self,
@@ -236,25 +169,16 @@ class Sac:
         With `action_repeat` a transition is stored when its action has been held long enough or the episode
         ends.
         """
-        t = self.boundary.transitions(
-            obs, action, reward, next_obs, terminated, truncated, self.env_steps + 1
-        )
+        self.store(self.acting.follow(obs, action, reward, next_obs, terminated, truncated))
+
+    def store(self, rows: Transitions) -> None:
+        """Store what one step completed, as `acting.follow` gave it, here or in another process."""
         self.env_steps += 1
-        hold, u = self._hold, self.boundary.normalised(t.action)
-        if len(hold.age) != len(u):
-            hold = self._hold = _Hold.empty(len(u), self.obs_dim, self.action_dim)
-        first = hold.age == 0
-        hold.obs[first], hold.action[first], hold.reward[first] = t.obs[first], u[first], 0.0
-        hold.reward += t.reward
-        hold.age += 1
-        ended = (hold.age >= self.config.action_repeat) | t.terminated | t.truncated
-        hold.age[ended] = 0
-        discount = np.where(t.terminated, np.float32(0.0), np.float32(self.config.gamma))
-        self._due = int(ended.sum())
+        self._due = len(rows.obs)
         if self._due:
-            self.buffer.add(
-                hold.obs[ended], hold.action[ended], hold.reward[ended], t.next_obs[ended], discount[ended]
-            )
+            discount = np.where(rows.terminated, np.float32(0.0), np.float32(self.config.gamma))
+            self.buffer.add(rows.obs, rows.action, rows.reward, rows.next_obs, discount)
+        self.acting.ready = self.ready
 
     # ---- learning --------------------------------------------------------------------------------
 
@@ -270,8 +194,13 @@ class Sac:
             RuntimeError: nothing is stored.
         """
         batch, rows = self._draw.sample(self.buffer, self._generator), self.config.batch
-        noise = self._normal(2 * rows)
+        noise = self.acting.normal(2 * rows)
         return self.learn(batch, noise[:rows], noise[rows:])._asdict()
+
+    @property
+    def last_batch(self) -> Batch:
+        """The transitions that the last update drew, float32 NumPy arrays, overwritten by the next one."""
+        return self._draw.staging
 
     @torch.inference_mode()
     def learn(self, batch: Batch, noise: Tensor, next_noise: Tensor) -> Losses:
@@ -333,10 +262,6 @@ class Sac:
         }  # fmt: skip
         return adam
 
-    def _normal(self, rows: int) -> Tensor:
-        noise = torch.empty((rows, self.action_dim), dtype=self.dtype)
-        return noise.normal_(generator=self._generator).to(self.device)
-
     # ---- parameters and state --------------------------------------------------------------------
 
     def named_parameters(self) -> dict[str, Tensor]:
@@ -363,7 +288,7 @@ class Sac:
             "env_steps": self.env_steps,
             "updates": self.updates,
             "due": self._due,
-            "hold": asdict(self._hold),
+            **self.acting.progress(),
             "generator": self._generator.get_state(),
         }
         if buffer:
@@ -377,15 +302,17 @@ class Sac:
             ValueError: a missing entry, another format, algorithm, configuration or size; nothing is changed.
         """
         check_state(state, self.state_dict(buffer=False), {"generator": self._generator})
-        hold = _Hold(**{name: np.array(value) for name, value in state["hold"].items()})
         if "buffer" in state:
             self.buffer.load_state_dict(state["buffer"])
         for name, mine in (
             ("parameters", self._flat), ("moment1", self._moment1), ("moment2", self._moment2)
         ):  # fmt: skip
             mine.copy_(state[name])
-        self._hold, self._due = hold, int(state["due"])
+        self.acting.load_progress(state)
+        self._due = int(state["due"])
         self.env_steps, self.updates = int(state["env_steps"]), int(state["updates"])
+        # without a replay, updates tell that exploration was over
+        self.acting.env_steps, self.acting.ready = self.env_steps, self.ready or self.updates > 0
         for step in self._adam_steps:
             step.fill_(self.updates)
         self._generator.set_state(state["generator"])
@@ -396,27 +323,3 @@ class Sac:
         for name in ("linear2.weight", "linear2.bias"):
             arrays[name] = arrays[name][: self.action_dim].clone()
         return nn.Sequential(*mlp(arrays), nn.Tanh()).requires_grad_(False).eval()
-
-
-@dataclass
-class _Hold:
-    """The decision that each of k environments is carrying out.
-
-    Attributes:
-        age: steps that it has been held; 0: the next step begins a new one.
-        obs: observation that it was taken on.
-        action: normalised action.
-        reward: sum of rewards so far.
-    """
-
-    age: np.ndarray
-    obs: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-
-    @classmethod
-    def empty(cls, k: int, obs_dim: int, action_dim: int) -> "_Hold":
-        return cls(
-            np.zeros(k, np.int64), np.zeros((k, obs_dim), np.float32), np.zeros((k, action_dim), np.float32),
-            np.zeros(k, np.float32),
-        )  # fmt: skip

@@ -1,8 +1,8 @@
 """Symphony: one actor, three node critics, one loss, one optimiser (spec/symphony.md; arXiv 2512.10477).
 
 Reads top to bottom: storage, acting and observing, learning, state, deployment, checks. `symphony_config`
-holds the settings, `symphony_loss` the loss with its gradient, `cadenza.nn` the networks, `cadenza.buffer`
-the replay.
+holds the settings, `symphony_acting` how it acts, `symphony_loss` the loss with its gradient, `cadenza.nn`
+the networks, `cadenza.buffer` the replay.
 """
 
 import math
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from cadenza.algos import EnvInfo, TrainingDiverged
-from cadenza.algos.boundary import Boundary
+from cadenza.algos.boundary import Transitions
 from cadenza.algos.state import check_state
+from cadenza.algos.symphony_acting import SymphonyActing, actor_shape, boundary
 from cadenza.algos.symphony_config import SymphonyConfig
-from cadenza.algos.symphony_loss import ALPHA, CRITICS, Losses, LossPass, PolicyPass, node_weights, scalar
+from cadenza.algos.symphony_loss import ALPHA, CRITICS, Losses, LossPass, node_weights, scalar
 from cadenza.buffer import Batch, Draw, FadingReplay
-from cadenza.nn import BlockBatch, BlockShape, block
+from cadenza.nn import BlockShape, block
 
 STATE_FORMAT = 1
 BETA1, BETA2, ADAM_EPS, WEIGHT_DECAY = ALPHA, 0.995, 1e-8, 0.01
@@ -47,6 +48,8 @@ class Symphony:
             limit.
     """
 
+    Acting = SymphonyActing
+
     def __init__(
         self,
         config: SymphonyConfig,
@@ -63,15 +66,12 @@ class Symphony:
         self.env_info = env_info or EnvInfo()
         self.obs_dim = int(obs_dim)
         self.device, self.dtype = torch.device(device), dtype
-        self.boundary = Boundary(
-            obs_dim, action_low, action_high, joints=self.env_info.joints,
-            unit=config.action_bounds == "unit", authority=config.authority,
-        )  # fmt: skip
+        self.boundary = boundary(config, obs_dim, action_low, action_high, self.env_info)
         self.action_dim = self.boundary.action_dim
         self._check_final_fall()
 
         hidden, n_a = config.hidden, self.action_dim
-        self._actor_shape = BlockShape(self.obs_dim, hidden, 3 * n_a)
+        self._actor_shape = actor_shape(config, self.boundary)
         self._critic_shape = BlockShape(self.obs_dim + n_a, hidden, hidden // 4)
         # one flat vector: actor, online critics, target critics; trained are the first two
         critics = CRITICS * self._critic_shape.stride
@@ -103,6 +103,7 @@ class Symphony:
         if self.device.type != "cpu":
             device_seed = int(torch.randint(2**62, (), generator=self._generator))
             self._noise_generator = torch.Generator(self.device).manual_seed(device_seed)
+        self.acting = SymphonyActing(config, self.boundary, self.env_info, self._actor, self._noise_generator)
 
         self._weights = node_weights(config.nodes, dtype).to(self.device)
         self._q_ema = torch.zeros((), dtype=dtype, device=self.device)
@@ -114,9 +115,7 @@ class Symphony:
         )  # fmt: skip
         self.env_steps = 0
         self.updates = 0
-        self._episode_steps = np.zeros(0, np.int64)
         self._passes: dict[int, LossPass] = {}
-        self._policies: dict[int, PolicyPass] = {}
         self._draw = Draw(config.nodes, self.obs_dim, n_a, dtype, self.device)
         self._noise = torch.empty((config.nodes, n_a), dtype=dtype, device=self.device)
 
@@ -139,7 +138,6 @@ class Symphony:
         due = self.config.updates_per_vector_step
         return self.config.updates_per_step * k if due is None else due
 
-    @torch.inference_mode()
     def act(self, obs: np.ndarray, *, explore: bool, active: bool | np.ndarray = True) -> np.ndarray:
         """Choose actions.
 
@@ -154,20 +152,7 @@ class Symphony:
         Raises:
             ValueError: wrong shape or a non-finite observation.
         """
-        rows = self.boundary.observations(obs, self.env_steps + 1)
-        k = len(rows)
-        policy = self._policies.get(k)
-        if policy is None:
-            u = torch.zeros((k, self.action_dim), dtype=self.dtype, device=self.device)
-            policy = self._policies[k] = PolicyPass(BlockBatch(self._actor_shape, self._actor, 1, k), u)
-        if explore and self.ready and self.config.final_fall_steps:
-            active = np.logical_and(active, ~self._falling(k))
-        share = None
-        if active is not True:
-            share = torch.as_tensor(np.broadcast_to(active, (k,)).astype(np.float32)).to(policy.u)[:, None]
-        noise = self._fill_noise(torch.empty_like(policy.u)) if explore else None
-        u = policy.forward(torch.from_numpy(rows), noise, share)
-        return self.boundary.actions(u.cpu().numpy()).reshape((*np.shape(obs)[:-1], self.action_dim))
+        return self.acting.act(obs, explore=explore, active=active)
 
     def observe(
         self,
@@ -192,20 +177,23 @@ class Symphony:
             ValueError: wrong shape, a non-finite number, an action outside the bounds, or a number of
                 environments that does not divide `explore_steps`. Nothing is stored.
         """
-        t = self.boundary.transitions(
-            obs, action, reward, next_obs, terminated, truncated, self.env_steps + 1
-        )
-        k = len(t.obs)
+        self.store(self.acting.follow(obs, action, reward, next_obs, terminated, truncated))
+
+    def store(self, rows: Transitions) -> None:
+        """Store what one step completed, as `acting.follow` gave it, here or in another process.
+
+        Raises:
+            ValueError: a number of rows that does not divide `explore_steps`. Nothing is stored.
+        """
+        k = len(rows.obs)
         if not self.ready and self.config.explore_steps % k:
             raise ValueError(
                 f"explore_steps {self.config.explore_steps} is not a multiple of {k} environments"
             )
-
-        discount = np.where(t.terminated, np.float32(0.0), np.float32(self.config.gamma))
-        normalised = self.boundary.normalised(t.action)
-        self.buffer.add(t.obs, normalised, t.reward, t.next_obs, discount, t.terminated)
+        discount = np.where(rows.terminated, np.float32(0.0), np.float32(self.config.gamma))
+        self.buffer.add(rows.obs, rows.action, rows.reward, rows.next_obs, discount, rows.terminated)
         self.env_steps += 1
-        self._count_episode_steps(t.terminated | t.truncated)
+        self.acting.ready = self.ready
 
     # ---- learning --------------------------------------------------------------------------------
 
@@ -223,7 +211,7 @@ class Symphony:
             RuntimeError: exploration is not over.
         """
         batch = self._draw.sample(self.buffer, self._generator)
-        losses = self.loss(batch, self._fill_noise(self._noise), self._draw_masks(len(self._noise)))
+        losses = self.loss(batch, self.acting.noise(self._noise), self._draw_masks(len(self._noise)))
         metrics = self._metrics(losses)
         for name in ("advantage", "td", "swaddling", "loss", "grad_norm"):
             if not math.isfinite(metrics[name]):
@@ -267,11 +255,6 @@ class Symphony:
             torch.sqrt(v, out=denominator).add_(ADAM_EPS)
             theta.mul_(self._decay).addcdiv_(m, denominator, value=-lr)
         self._targets.lerp_(self._critics, self.config.tau)
-
-    def _fill_noise(self, noise: Tensor) -> Tensor:
-        """N = noise_std·clip(n, ±noise_clip), n standard normal."""
-        clip = self.config.noise_clip
-        return noise.normal_(generator=self._noise_generator).clamp_(-clip, clip).mul_(self.config.noise_std)
 
     def _draw_masks(self, rows: int) -> list[Tensor]:
         p = self.config.gradient_dropout
@@ -354,7 +337,7 @@ class Symphony:
             "q_ema": self._q_ema.cpu().clone(),
             "env_steps": self.env_steps,
             "updates": self.updates,
-            "episode_steps": self._episode_steps.copy(),
+            **self.acting.progress(),
             "generator": self._generator.get_state(),
             "noise_generator": self._noise_generator.get_state(),
         }
@@ -378,7 +361,9 @@ class Symphony:
         ):  # fmt: skip
             mine.copy_(state[name])
         self.env_steps, self.updates = int(state["env_steps"]), int(state["updates"])
-        self._episode_steps = np.array(state["episode_steps"], np.int64)
+        self.acting.load_progress(state)
+        # without a replay, updates tell that exploration was over
+        self.acting.env_steps, self.acting.ready = self.env_steps, self.ready or self.updates > 0
         self._generator.set_state(state["generator"])
         if self._noise_generator is not self._generator:
             self._noise_generator.set_state(state["noise_generator"])
@@ -403,19 +388,6 @@ class Symphony:
             raise ValueError(
                 f"final_fall_steps {self.config.final_fall_steps} needs env_info.max_episode_steps"
             )
-
-    def _falling(self, k: int) -> np.ndarray:
-        """Rows near the end of their episode: t >= T - final_fall_steps, t from 1, T the limit."""
-        limit = self.env_info.max_episode_steps
-        assert limit is not None
-        steps = self._episode_steps if len(self._episode_steps) == k else np.zeros(k, np.int64)
-        return steps + 1 >= limit - self.config.final_fall_steps
-
-    def _count_episode_steps(self, ended: np.ndarray) -> None:
-        if len(self._episode_steps) != len(ended):
-            self._episode_steps = np.zeros(len(ended), np.int64)
-        self._episode_steps += 1
-        self._episode_steps[ended] = 0
 
 
 class DeployedActor(nn.Module):

@@ -93,14 +93,19 @@ class BatchSim:
         self.imu = None if self._imu_at is None else np.zeros((n, 10))
         self._base_at = _base_places(self.model, robot.joint_names)
         # accelerometers need the whole forward pass
+        self._sites_lag = False
         self._start_stage = _POS_STAGE if self.imu is None else int(mujoco.mjtStage.mjSTAGE_ACC)
         self.reset(np.arange(n), np.broadcast_to(robot.home, (n, len(robot.joints))))
 
     def site(self, name: str) -> np.ndarray:
-        """World position of a site, [n, 3]."""
+        """World position of a site at this moment, [n, 3]."""
         index = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, name)
         if index < 0:
             raise ValueError(f"the model of {self.robot.name} has no site {name!r}")
+        if self._sites_lag:
+            # derived fields lag one physics step behind; who asks for no site is spared this
+            self._batch.forward(stage=_POS_STAGE)
+            self._sites_lag = False
         return self._sites[:, index]
 
     def positions(self, sim: int) -> np.ndarray:
@@ -171,9 +176,9 @@ class BatchSim:
             SimulationDiverged: a simulation left the finite numbers; it keeps its last good state.
         """
         ticks = q.shape[1]
-        bias = self._bias[:, None, self._motor]
+        kp, kd = (self._bias[:, None, self._motor, i] for i in (1, 2))  # negative
         control = np.zeros((self.n, ticks, self.model.nu))
-        control[:, :, self._motor] = tau - bias[..., 1] * q - bias[..., 2] * dq
+        control[:, :, self._motor] = tau - kp * q - kd * dq
         if self.substeps > 1:
             control = np.repeat(control, self.substeps, axis=1)
         before = self._batch.warning.copy()
@@ -186,8 +191,7 @@ class BatchSim:
             raise SimulationDiverged(sims, "MuJoCo raised a warning (bad position, velocity or acceleration)")
         self.tau[:] = self._force[:, self._qvel_at]
         self._sense(slice(None))
-        # derived fields lag one physics step behind: sites are needed at the new state
-        self._batch.forward(stage=_POS_STAGE)
+        self._sites_lag = True
         self._read()
 
     def expand(self, name: str) -> np.ndarray:
@@ -227,7 +231,7 @@ class BatchSim:
             self.imu[:] = state["imu"]
         if self.objects:
             self.poses[:] = state["poses"]
-        self._batch.forward(stage=_POS_STAGE)
+        self._sites_lag = True
         self._read()
 
     def _sense(self, ids: np.ndarray | slice) -> None:

@@ -7,7 +7,7 @@ task's manifest, so a policy trains on what it will meet. NumPy only moves the r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ class RobotEnvironment:
             self._randomiser.remember()
         next_obs = self._observe()
 
-        now = self.moment(previous)
+        now = self._moment(previous, _Frames(self.sim, dict(self._sites)))
         reward, terminated = self.task.reward(now), self.task.terminated(now)
         success = self.task.success(now)
         truncated = (self._elapsed >= self.task.episode_steps) & ~terminated
@@ -124,7 +124,9 @@ class RobotEnvironment:
     def moment(self, previous: np.ndarray | None = None) -> Moment:
         """The present as tasks see it; `previous` is the action before the last one."""
         frames = {name: self.sim.site(site).copy() for name, site in self._sites}
-        before = self._action if previous is None else previous
+        return self._moment(self._action if previous is None else previous, frames)
+
+    def _moment(self, before: np.ndarray, frames: Mapping[str, np.ndarray]) -> Moment:
         objects = {name: self.sim.poses[:, i, :3] for i, name in enumerate(self.sim.objects)}
         return Moment(
             self.sim.q, self.sim.dq, self.sim.tau, self._user, self._action, before, frames,
@@ -237,6 +239,22 @@ class RobotEnvironment:
                 f"action {out[sim, i]} of {self.action_names[i]} in simulation {sim} is outside [-1, 1]"
             )
         return out
+
+
+class _Frames(Mapping[str, np.ndarray]):
+    """Positions of the named frames [n, 3] while the moment lasts, computed for the task that asks."""
+
+    def __init__(self, sim: BatchSim, sites: Mapping[str, str]) -> None:
+        self._sim, self._sites = sim, sites
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._sim.site(self._sites[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
 
 
 def _domain_seed(seed: int | np.random.SeedSequence) -> np.random.SeedSequence:

@@ -7,8 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from cadenza.rundir import RunDir
-from cadenza.train import train
-from cadenza.verbs.train import summarise
+from cadenza.verbs.train import carry_out
 
 
 def main(argv: list[str]) -> int:
@@ -20,9 +19,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--steps", type=int, help="transitions in all; the run's own number when not given")
+    parser.add_argument("--ray", metavar="ADDRESS", help="cluster of the run's actors, as for train")
     options = parser.parse_args(argv)
     config = RunDir(options.run).config()
     if options.steps is not None:
         config = dataclasses.replace(config, steps=options.steps)
-    summarise(train(config, options.run, resume=True, progress="auto"), options.run)
-    return 0
+    return carry_out(config, options.run, resume=True, ray_address=options.ray)

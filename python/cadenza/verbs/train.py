@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import time
+import types
+import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated
 
 import tyro
 
+from cadenza.actors import ActorFailed
 from cadenza.recipes import recipe
 from cadenza.robot import suggest
 from cadenza.sim.domain import Domain
 from cadenza.tasks import GYM_PREFIX, make_task
-from cadenza.train import TrainResult, train
+from cadenza.train import Diverged, TrainResult, train
 from cadenza.train_config import ALGORITHMS, TrainConfig
 
 _NOT_SET = {"settings", "task", "algorithm", "domain"}
@@ -34,7 +38,9 @@ class TrainOptions:
         preset: settings to start from instead of the recipe: symphony s3, se, s2, ed, small, tiny; sac
             default, tiny.
         steps: transitions to collect, over all environments.
-        envs: parallel environments.
+        envs: parallel environments, of each actor where there are any.
+        actors: collectors on Ray that feed the learner; without them it collects by itself.
+        ray: cluster of the actors; one on this machine is started when not given.
         seed: seeds the agent and the environments.
         device: where the networks are trained: cpu or cuda.
         set: further settings of run, algorithm or domain, as NAME=VALUE: eval_every=5000 lr=3e-4
@@ -46,6 +52,8 @@ class TrainOptions:
     preset: str | None = None
     steps: int | None = None
     envs: int | None = None
+    actors: int | None = None
+    ray: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
     seed: int | None = None
     device: str | None = None
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
@@ -66,8 +74,9 @@ def main(argv: list[str]) -> int:
     config = configure(algorithm, options)
     name = re.sub(r"\W+", "-", config.task).strip("-")
     out = options.out or Path("runs") / f"{algorithm}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    summarise(train(config, out, progress="auto"), out)
-    return 0
+    if options.ray is not None and config.actors is None:
+        raise ValueError(f"--ray {options.ray} needs --actors N")
+    return carry_out(config, out, ray_address=options.ray)
 
 
 def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
@@ -80,7 +89,7 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
     if options.preset is not None:
         settings_of, _ = ALGORITHMS[algorithm]
         config = dataclasses.replace(config, settings=settings_of.from_preset(options.preset))
-    given = {name: getattr(options, name) for name in ("steps", "envs", "seed", "device")}
+    given = {name: getattr(options, name) for name in ("steps", "envs", "actors", "seed", "device")}
     run: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     settings: dict[str, object] = {}
     domain: dict[str, object] = {}
@@ -91,7 +100,7 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
             continue
         for target, fields in ((run, config), (settings, config.settings)):
             if name in {f.name for f in dataclasses.fields(fields)} - _NOT_SET:
-                target[name] = _convert(name, value, _kind(type(fields), name))
+                target[name] = _convert(name, value, typing.get_type_hints(type(fields))[name])
                 break
         else:
             known = [f.name for fields in (config, config.settings) for f in dataclasses.fields(fields)]
@@ -101,6 +110,17 @@ def configure(algorithm: str, options: TrainOptions) -> TrainConfig:
     if domain:
         run["domain"] = dataclasses.replace(_domain(config), **domain)
     return dataclasses.replace(config, **run)
+
+
+def carry_out(config: TrainConfig, out: Path, *, resume: bool = False, ray_address: str | None = None) -> int:
+    """Trains and says how it ended; the exit code, 1 when a number was not finite or an actor failed."""
+    try:
+        result = train(config, out, resume=resume, progress="auto", ray_address=ray_address)
+    except (Diverged, ActorFailed) as error:
+        print(f"cadenza: {error}", file=sys.stderr)
+        return 1
+    summarise(result, out)
+    return 0
 
 
 def summarise(result: TrainResult, out: Path) -> None:
@@ -135,22 +155,22 @@ def _set_domain(domain: dict[str, object], text: str) -> None:
         domain[name] = _convert(key, value, type(like))
 
 
-def _kind(settings: type, name: str) -> type:
-    """The type of a setting; of one that may be None, what it is otherwise."""
-    hint = get_type_hints(settings)[name]
-    if get_origin(hint) is Literal:
-        return str
-    return next((kind for kind in get_args(hint) if kind is not type(None)), hint)
-
-
-def _convert(name: str, text: str, kind: type) -> object:
-    kinds: dict[type, Callable[[str], object]] = {
+def _convert(name: str, text: str, kind: typing.Any) -> object:
+    """The value of a setting whose annotation is `kind`; `none` where it may be None."""
+    if isinstance(kind, types.UnionType):
+        kinds = [k for k in typing.get_args(kind) if k is not types.NoneType]
+        if len(kinds) < len(typing.get_args(kind)) and text.lower() == "none":
+            return None
+        kind = kinds[0]
+    if typing.get_origin(kind) is typing.Literal:
+        kind = str  # the settings check the choice
+    convert: dict[type, Callable[[str], object]] = {
         bool: lambda text: {"true": True, "false": False}[text.lower()],
         int: int,
         float: float,
         str: str,
     }
     try:
-        return kinds[kind](text)
+        return convert[kind](text)
     except (KeyError, ValueError):
         raise ValueError(f"--set {name}={text}: {kind.__name__} wanted") from None
