@@ -15,6 +15,9 @@ use pyo3::types::PyDict;
 
 use crate::error;
 
+/// A bundle, its first tick, the first one of the next, and name and formula of each of its monitors.
+type Span = (String, u64, Option<u64>, Vec<(String, String)>);
+
 /// A log in memory.
 #[pyclass(name = "Log", module = "cadenza._native", frozen)]
 pub(crate) struct PyLog(Log);
@@ -94,8 +97,7 @@ impl PyLog {
 
     /// The monitors of each bundle that had the robot: `bundle`, its ticks `from` … `until` (None for the last one), and
     /// `(name, formula)` of each in the order of their indices.
-    #[expect(clippy::type_complexity, reason = "the rows of a table, as the stub spells them")]
-    fn watched(&self) -> PyResult<Vec<(String, u64, Option<u64>, Vec<(String, String)>)>> {
+    fn watched(&self) -> PyResult<Vec<Span>> {
         let watched = self.0.watched().map_err(error::log)?.into_iter();
         let row = |Watched { bundle, from, until, monitors }| {
             (bundle, from, until, monitors.into_iter().map(|m| (m.name, m.formula)).collect())
