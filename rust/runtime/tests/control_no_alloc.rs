@@ -36,8 +36,11 @@ fn policy(tick: u64, _: &[f32], out: &mut [f32]) -> Result<(), PolicyError> {
 #[test]
 fn a_hundred_thousand_ticks_allocate_nothing() {
     let spec = "spec fence: G[0,50] (tool.z > -9.0);\nspec slow: F[0,20] (abs(dq.pan) < 0.001);\n";
-    let monitor = |name: &str| json!({ "name": name, "dt": 0.02, "trip": "violated", "action": "log" });
-    let mut parts = Parts::default().watched(spec, monitor("fence")).watched(spec, monitor("slow"));
+    let monitor =
+        |name: &str, action: &str| json!({ "name": name, "dt": 0.02, "trip": "violated", "action": action });
+    let parts = Parts::default().watched(spec, monitor("fence", "log"));
+    let mut parts = parts.watched(spec, monitor("slow", "fallback_policy"));
+    parts.config.fallback = Some("fallback.cadenza".into());
     // A real-time run never waits for the writer; what it cannot take is counted.
     parts.config.virtual_clock = false;
     let mut injections = Vec::new();
@@ -77,6 +80,7 @@ fn a_hundred_thousand_ticks_allocate_nothing() {
     for _ in 0..3 {
         assert!(switcher.offer(parts.successor(Act(policy))).is_ok());
     }
+    rig.controller.fall_back_on(parts.successor(Act(policy)));
     let dir = tempfile::tempdir().expect("temporary folder");
     let path = dir.path().join("run.mcap");
     rig.log = Recorder::start(&path, parts.header());
@@ -95,6 +99,7 @@ fn a_hundred_thousand_ticks_allocate_nothing() {
     for _ in 0..3 {
         assert!(matches!(switcher.outcome(), Some(Ok(_))), "another bundle took over");
     }
+    assert!(rig.controller.gate().count(Reason::BundleSwitched) > 3, "the fallback took over, too");
     assert!(levels.iter().all(|n| *n > 100), "{levels:?}");
     assert!(levels[Level::Run as usize] > TICKS / 2, "{levels:?}");
     for reason in [Reason::Monitor, Reason::PolicyLate, Reason::StateStale, Reason::WriteFailed] {
