@@ -23,7 +23,7 @@ N = len(ROBOT.joints)
 
 def snapshot(**changes):
     q = np.linspace(-0.3, 0.3, N)
-    at = Snapshot(7, "run", "armed", 1.0, q, 0.1 * q, q + 0.01, None, None)
+    at = Snapshot(7, "run", "armed", 1.0, q, 0.1 * q, q + 0.01, None, False, None)
     return dataclasses.replace(at, **changes)
 
 

@@ -239,6 +239,15 @@ def test_others_use_the_handle_while_one_waits(reach_bundle):
     assert [r.exit_code for r in reports] == [0, 0] and handle.wait().ticks == reports[0].ticks
 
 
+@pytest.fixture
+def interrupts():
+    """SIGINT raises KeyboardInterrupt, also where the tests were started with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_ends_a_wait_and_the_block_stops_the_loop(reach_bundle):
     with Runtime(reach_bundle, robot=ROBOT, device="null", config=RunConfig()).start() as handle:
         wait_for(handle, lambda s: s.authority > 0)
