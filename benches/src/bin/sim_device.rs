@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cadenza_runtime::device::mujoco::simulate;
 use cadenza_runtime::device::{Device, TimeSource};
 use cadenza_runtime::robot::Robot;
+use cadenza_runtime::safety::Level;
 use cadenza_runtime::state::{Command, State};
 use clap::Parser;
 use serde::Serialize;
@@ -41,7 +42,7 @@ fn run() -> Result<Output, Box<dyn std::error::Error>> {
     let mut device = simulate(&args.mujoco_lib, &robot, None, TimeSource::Virtual(Arc::default()))?;
     device.connect()?;
     let n = robot.joints.len();
-    let mut command = Command::off(n);
+    let mut command = Command { level: Level::Run, ..Command::off(n) };
     for (i, joint) in robot.joints.iter().enumerate() {
         let gains = &joint.gains;
         (command.q[i], command.kp[i], command.kd[i]) = (joint.home, gains.kp_max, gains.kd_max);
