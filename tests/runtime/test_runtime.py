@@ -199,8 +199,8 @@ def test_a_fallback_takes_over_by_itself(reach_bundle, altered, tmp_path, cadenz
         with pytest.raises(ValueError, match="hears no commands"):
             handle.command(**GOAL)
         handle.switch(reach_bundle, timeout=60.0)
+        handle.command(**GOAL)  # at once, whatever the newest snapshot still says
         wait_for(handle, lambda s: not s.fallback)
-        handle.command(**GOAL)
         handle.stop()
         report = handle.wait(timeout=60.0)
     switched = [f["level"] for f in report.faults if f["reason"] == "BUNDLE_SWITCHED"]

@@ -174,6 +174,7 @@ impl Prepared {
             requests,
             snapshots,
             commands,
+            switched_at: 0,
             offered: VecDeque::new(),
             switcher,
             loader,
@@ -334,6 +335,8 @@ pub struct Handle {
     requests: rtrb::Producer<Request>,
     snapshots: Reader<Snapshot>,
     commands: Vec<CommandSlot>,
+    /// Tick at which the bundle took over whose commands these are.
+    switched_at: u64,
     /// Commands of the bundles that are under way.
     offered: VecDeque<Vec<CommandSlot>>,
     switcher: Switcher,
@@ -360,7 +363,9 @@ impl Handle {
     /// # Errors
     /// [`RunError::UnknownCommand`] listing the names, [`RunError::CommandRange`], [`RunError::FallenBack`].
     pub fn command(&mut self, name: &str, value: f64) -> Result<Request, RunError> {
-        if self.snapshots.read().fallback {
+        // A snapshot of before the last take-over says nothing of who has the robot since.
+        let Snapshot { fallback, tick, .. } = *self.snapshots.read();
+        if fallback && tick > self.switched_at {
             return Err(RunError::FallenBack);
         }
         command(&self.commands, name, value)
@@ -391,8 +396,8 @@ impl Handle {
     /// `None` while that is not known. From a take-over on, [`command`](Self::command) knows the newcomer's commands.
     pub fn switched(&mut self) -> Option<Result<u64, SwitchRefusal>> {
         let outcome = self.switcher.outcome()?;
-        if let (Some(commands), Ok(_)) = (self.offered.pop_front(), &outcome) {
-            self.commands = commands;
+        if let (Some(commands), Ok(tick)) = (self.offered.pop_front(), outcome) {
+            (self.commands, self.switched_at) = (commands, tick);
         }
         Some(outcome)
     }
